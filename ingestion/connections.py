@@ -1,0 +1,119 @@
+"""Which organisation's which app is read, and with which credentials.
+
+Connections are listed in a TOML file (`.dlt/connections.toml` unless told otherwise) that holds nothing secret.
+Secrets come from dlt's providers alone: the secret `client_secret` of the connection `acme-zoom` is
+`connections.acme_zoom.client_secret`, for instance the environment variable
+`CONNECTIONS__ACME_ZOOM__CLIENT_SECRET` or a line of `.dlt/secrets.toml`.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Any
+
+import dlt
+from dlt.common.configuration.exceptions import ConfigFieldMissingException
+
+_FIELDS = {"connection_id", "org_id", "connector", "base_url", "start_date", "settings"}
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class ConnectionsError(Exception):
+    """The list of connections is unusable; the message names the place and the remedy."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One organisation's account at one vendor. `connection_id` is part of every event id: never change it."""
+
+    connection_id: str
+    org_id: str
+    connector: str
+    base_url: str | None = None
+    start_date: datetime | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def setting(self, name: str) -> Any:
+        """The value of a setting that the connector needs; a ConnectionsError that names it if it is absent."""
+        if name not in self.settings:
+            raise ConnectionsError(
+                f"connection {self.connection_id!r} has no setting {name!r}: add it under [connections.settings]"
+            )
+        return self.settings[name]
+
+    def secret(self, name: str) -> str:
+        """The value of a secret, asked of dlt's providers now and kept nowhere."""
+        section = re.sub(r"[^A-Za-z0-9]", "_", self.connection_id)
+        try:
+            return str(dlt.secrets[f"connections.{section}.{name}"])
+        except (KeyError, ConfigFieldMissingException) as error:
+            variable = f"CONNECTIONS__{section}__{name}".upper()
+            raise ConnectionsError(
+                f"connection {self.connection_id!r} has no secret {name!r}: set {variable} "
+                f"or connections.{section}.{name} in .dlt/secrets.toml"
+            ) from error
+
+
+def read_connections(path: Path, connectors: Collection[str]) -> list[Connection]:
+    """The connections in a TOML file, checked. Raises ConnectionsError for the first thing that is wrong."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConnectionsError(f"cannot read the connections file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConnectionsError(f"{path} is not valid TOML: {error}") from error
+    entries = document.get("connections", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ConnectionsError(f"{path}: write each connection as a [[connections]] table")
+    connections = [_connection(entry, f"{path}, connection {n}", connectors) for n, entry in enumerate(entries, 1)]
+    seen: set[str] = set()
+    for connection in connections:
+        if connection.connection_id in seen:
+            raise ConnectionsError(f"{path}: connection_id {connection.connection_id!r} is there twice")
+        seen.add(connection.connection_id)
+    return connections
+
+
+def _connection(entry: dict[str, Any], where: str, connectors: Collection[str]) -> Connection:
+    for name in ("connection_id", "org_id", "connector"):
+        if not isinstance(entry.get(name), str) or not entry[name]:
+            raise ConnectionsError(f"{where}: {name} is missing or no text")
+    if not _ID.fullmatch(entry["connection_id"]):
+        raise ConnectionsError(
+            f"{where}: connection_id {entry['connection_id']!r} may hold letters, digits, '.', '_' and '-'"
+        )
+    if entry["connector"] not in connectors:
+        known = ", ".join(sorted(connectors))
+        raise ConnectionsError(f"{where}: no connector {entry['connector']!r}; there are {known}")
+    if unknown := set(entry) - _FIELDS:
+        raise ConnectionsError(
+            f"{where}: unknown {', '.join(sorted(unknown))}; what is not secret goes under [connections.settings], "
+            "secrets into .dlt/secrets.toml or the environment"
+        )
+    return Connection(
+        connection_id=entry["connection_id"],
+        org_id=entry["org_id"],
+        connector=entry["connector"],
+        base_url=entry.get("base_url"),
+        start_date=_instant(entry.get("start_date"), where),
+        settings=entry.get("settings", {}),
+    )
+
+
+def _instant(value: Any, where: str) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        elif isinstance(value, date) and not isinstance(value, datetime):
+            value = datetime.combine(value, time())
+        instant: datetime = value
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except (ValueError, AttributeError) as error:
+        raise ConnectionsError(f"{where}: start_date {value!r} is no date such as 2025-10-01") from error

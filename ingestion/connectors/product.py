@@ -1,0 +1,109 @@
+"""The product's own Postgres: its customers, their people, what they bought. Read in full, as Arrow, at every run.
+
+The tables are those of schema `public`; they are small. Timestamps come as naive UTC, arrays as JSON text. An adopter
+whose product has other tables changes this file's queries or the staging models on top of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import adbc_driver_postgresql.dbapi
+import pyarrow as pa
+
+TEXT, DATE, INT, FLOAT = pa.string(), pa.date32(), pa.int64(), pa.float64()
+INSTANT, MONEY = pa.timestamp("us"), pa.decimal128(12, 2)
+
+TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
+    "orgs": {"org_id": TEXT, "name": TEXT, "timezone": TEXT, "email_domains": TEXT, "created_at": INSTANT},
+    "employees": {
+        "org_id": TEXT,
+        "person_id": TEXT,
+        "email": TEXT,
+        "alias_emails": TEXT,
+        "full_name": TEXT,
+        "department": TEXT,
+        "started_on": DATE,
+        "left_on": DATE,
+        "on_leave_from": DATE,
+        "on_leave_to": DATE,
+    },
+    "app_contracts": {
+        "org_id": TEXT,
+        "app_id": TEXT,
+        "license_name": TEXT,
+        "purchased": INT,
+        "annual_price": MONEY,
+        "currency": TEXT,
+        "starts_on": DATE,
+        "ends_on": DATE,
+    },
+    "app_states": {"org_id": TEXT, "app_id": TEXT, "state": TEXT, "changed_at": INSTANT},
+    "license_exemptions": {
+        "org_id": TEXT,
+        "app_id": TEXT,
+        "account_email": TEXT,
+        "reason": TEXT,
+        "expires_on": DATE,
+    },
+    "usage_settings": {
+        "org_id": TEXT,
+        "app_id": TEXT,
+        "license_name": TEXT,
+        "idle_after_days": INT,
+        "grace_days": INT,
+        "underused_ratio": FLOAT,
+    },
+}
+_ARRAYS = {"email_domains", "alias_emails"}
+
+
+class ProductError(Exception):
+    """The product database cannot be read; the message says why, without its password."""
+
+
+def read_tables(url: str) -> dict[str, pa.Table]:
+    """Every table of `TABLES`, of one snapshot of the product database. Raises ProductError."""
+    try:
+        with adbc_driver_postgresql.dbapi.connect(url) as connection, connection.cursor() as cursor:
+            cursor.execute("set transaction isolation level repeatable read, read only")
+            return {table: _read(cursor, table) for table in TABLES}
+    except adbc_driver_postgresql.dbapi.Error as error:
+        reason = str(error).split("\n")[0].replace(url, "the product database")
+        raise ProductError(
+            f"cannot read the product database: {reason}; it needs the tables {', '.join(TABLES)} in schema public "
+            "(without PRODUCT_DB_URL, and without connections, the sandbox makes them)"
+        ) from error
+
+
+def hints(table: str) -> dict[str, Any]:
+    """dlt column hints of a table."""
+    kinds: dict[pa.DataType, dict[str, Any]] = {
+        TEXT: {"data_type": "text"},
+        DATE: {"data_type": "date"},
+        INT: {"data_type": "bigint"},
+        FLOAT: {"data_type": "double"},
+        INSTANT: {"data_type": "timestamp", "timezone": False, "precision": 6},
+        MONEY: {"data_type": "decimal", "precision": 12, "scale": 2},
+    }
+    return {column: kinds[kind] for column, kind in TABLES[table].items()}
+
+
+def _read(cursor: Any, table: str) -> pa.Table:
+    schema = pa.schema(list(TABLES[table].items()))
+    cursor.execute(f"select {', '.join(map(_expression, schema))} from public.{table} order by 1, 2")
+    return cursor.fetch_arrow_table().cast(schema)
+
+
+def _expression(column: pa.Field) -> str:
+    name: str = column.name
+    if name in _ARRAYS:
+        return f"cast(to_json({name}) as text) as {name}"
+    if column.type == INSTANT:
+        return f"({name} at time zone 'UTC') as {name}"
+    if column.type == MONEY:
+        return f"cast({name} as text) as {name}"
+    if column.type in (INT, FLOAT):
+        return f"cast({name} as {'bigint' if column.type == INT else 'double precision'}) as {name}"
+    return name

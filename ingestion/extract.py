@@ -1,0 +1,235 @@
+"""Extracts: every connection's new events and accounts into the landing tables, and the product's own tables.
+
+One dlt pipeline and one dataset per connector, so that connectors run, fail and evolve apart from each other. A run is
+a series of loads of bounded size, each of which commits its cursors; killed at any moment it goes on from the last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pyarrow as pa
+from dlt.common.destination import Destination
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.extract import DltSource
+from dlt.pipeline.exceptions import PipelineStepFailed
+
+from ingestion.connections import Connection
+from ingestion.connector import Connector, Stream
+from ingestion.connectors import product
+from ingestion.fetch import Fetch, resources
+from ingestion.http import Sleep
+
+LOAD_EVENTS = 2_000_000  # events in one load: about a minute's work, so that a killed backfill repeats that at most
+PARALLEL_STREAMS = 8  # streams of one connector read at the same time; each waits for its vendor most of the time
+PARALLEL_CONNECTORS = 4
+
+# dlt stamps each Arrow row with its load, and moves the files as they are
+os.environ.setdefault("NORMALIZE__PARQUET_NORMALIZER__ADD_DLT_LOAD_ID", "true")
+os.environ.setdefault("EXTRACT__WORKERS", str(PARALLEL_STREAMS))
+os.environ.setdefault("EXTRACT__MAX_PARALLEL_ITEMS", str(2 * PARALLEL_STREAMS))
+os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
+os.environ.setdefault("RUNTIME__LOG_LEVEL", "ERROR")  # what matters is said by exceptions and the fetch log
+warnings.filterwarnings("ignore", message="Arrow output on a DB-API result")  # dlt's cursor is one; the copy is small
+
+
+class ExtractError(Exception):
+    """Nothing could be loaded: the warehouse or the product database is at fault, not a vendor."""
+
+
+@dataclass
+class Extracted:
+    """What a run brought: rows by connector, and why connections failed, by (connection, stream)."""
+
+    rows: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    failures: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    @property
+    def failed_connections(self) -> list[str]:
+        """Connections of which at least one stream failed."""
+        return sorted({connection for connection, _ in self.failures})
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """Where dlt writes, and where it keeps its working files."""
+
+    destination: Destination[Any, Any]
+    pipelines_dir: Path
+
+    def pipeline(self, name: str) -> dlt.Pipeline:
+        """The pipeline of a connector; dataset `landing_<name>`."""
+        return dlt.pipeline(
+            name, destination=self.destination, dataset_name=f"landing_{name}", pipelines_dir=str(self.pipelines_dir)
+        )
+
+
+def extract(
+    warehouse: Warehouse,
+    connections: Iterable[Connection],
+    connectors: dict[str, Connector],
+    *,
+    now: datetime,
+    on_rows: Callable[[str, int], None] = lambda connector, rows: None,
+    sleep: Sleep | None = None,
+) -> Extracted:
+    """Read every connection up to `now`. One that fails is recorded, here and in `fetch_log`; the others go on."""
+    by_connector: dict[str, list[Connection]] = defaultdict(list)
+    for connection in connections:
+        by_connector[connection.connector].append(connection)
+    report = Extracted()
+
+    def count(connector: str, rows: int) -> None:
+        report.rows[connector] += rows
+        on_rows(connector, rows)
+
+    with ThreadPoolExecutor(PARALLEL_CONNECTORS, thread_name_prefix="connector") as pool:
+        runs = [
+            pool.submit(_run_connector, warehouse, connectors[name], group, now, count, sleep)
+            for name, group in sorted(by_connector.items())
+        ]
+        for run in runs:
+            report.failures.update({key: error for key, error in run.result().items() if error is not None})
+    return report
+
+
+def extract_product(warehouse: Warehouse, url: str) -> int:
+    """Read the product's own tables in full; rows, or 0 if nothing changed since the last time. Raises ProductError."""
+    tables = product.read_tables(url)
+    content = hashlib.sha256(b"".join(_bytes(table) for table in tables.values())).hexdigest()
+    pipeline = warehouse.pipeline("product")
+    _finish_pending(pipeline)
+    pipeline.sync_destination()
+    state = pipeline.state.get("sources", {}).get("product", {})
+    if state.get("content") == content:
+        return 0
+
+    @dlt.source(name="product")
+    def source() -> Any:
+        dlt.current.source_state()["content"] = content
+        for name, rows in tables.items():
+            yield dlt.resource([rows], name=name, write_disposition="replace", columns=product.hints(name))
+
+    os.environ.setdefault("DESTINATION__REPLACE_STRATEGY", "insert-from-staging")
+    _load(pipeline, source())
+    return sum(table.num_rows for table in tables.values())
+
+
+def _run_connector(
+    warehouse: Warehouse,
+    connector: Connector,
+    connections: list[Connection],
+    now: datetime,
+    on_rows: Callable[[str, int], None],
+    sleep: Sleep | None,
+) -> dict[tuple[str, str], str | None]:
+    pipeline = warehouse.pipeline(connector.name)
+    _finish_pending(pipeline)
+    outcomes: dict[tuple[str, str], str | None] = {}
+    while True:
+        fetch = Fetch(now, _Landing(pipeline), LOAD_EVENTS, on_rows=on_rows, outcomes=outcomes)
+        if sleep is not None:
+            fetch.sleep = sleep
+
+        _load(pipeline, _source(connector, connections, fetch))
+        if not fetch.unfinished:
+            return outcomes
+
+
+def _source(connector: Connector, connections: list[Connection], fetch: Fetch) -> DltSource:
+    # no arguments: dlt would fill them from the environment
+    @dlt.source(name=connector.name, max_table_nesting=0)
+    def source() -> Any:
+        for connection in connections:
+            yield from resources(connector, connection, fetch)
+
+    return source()
+
+
+def _load(pipeline: dlt.Pipeline, source: DltSource) -> None:
+    try:
+        pipeline.run(source, loader_file_format="parquet")
+    except PipelineStepFailed as error:
+        raise ExtractError(
+            f"pipeline {pipeline.pipeline_name}, step {error.step}: {error.__context__ or error}"
+        ) from error
+
+
+def _finish_pending(pipeline: dlt.Pipeline) -> None:
+    """Load what an earlier run had extracted when it was stopped."""
+    if pipeline.has_pending_data:
+        try:
+            pipeline.normalize()
+            pipeline.load()
+        except PipelineStepFailed as error:
+            raise ExtractError(
+                f"pipeline {pipeline.pipeline_name} cannot finish an earlier load: {error}; "
+                f"see `dlt pipeline {pipeline.pipeline_name} info`"
+            ) from error
+
+
+class _Landing:
+    """The rows that are already in a connector's landing tables, of completed loads only."""
+
+    def __init__(self, pipeline: dlt.Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def known_events(self, stream: Stream, connection_id: str, start: datetime, end: datetime) -> pa.Table | None:
+        return self._query(
+            stream.name,
+            "select distinct event_id as id, record_hash from {table} where connection_id = %s"
+            " and occurred_at >= %s and occurred_at < %s and _dlt_load_id in ({loads})",
+            connection_id,
+            start.replace(tzinfo=None),
+            end.replace(tzinfo=None),
+        )
+
+    def known_records(self, stream: Stream, connection_id: str) -> pa.Table | None:
+        return self._query(
+            stream.name,
+            "select record_id as id, record_hash from (select record_id, record_hash, is_gone, row_number() over"
+            " (partition by record_id order by fetched_at desc, is_gone desc, record_hash) as newest"
+            " from {table} where connection_id = %s and _dlt_load_id in ({loads})) as versions"
+            " where newest = 1 and not is_gone",
+            connection_id,
+        )
+
+    def known_rejects(self, stream: Stream, connection_id: str) -> pa.Table | None:
+        return self._query(
+            "rejected_records",
+            "select distinct record_hash from {table} where connection_id = %s and stream = %s"
+            " and _dlt_load_id in ({loads})",
+            connection_id,
+            stream.name,
+        )
+
+    def _query(self, table: str, sql: str, *parameters: Any) -> pa.Table | None:
+        with self._pipeline.sql_client() as client:
+            loads = f"select load_id from {client.make_qualified_table_name('_dlt_loads')} where status = 0"
+            try:
+                with client.execute_query(
+                    sql.format(table=client.make_qualified_table_name(table), loads=loads), *parameters
+                ) as cursor:
+                    # dlt 1.31 asks DuckDB for Arrow by a name that DuckDB 2.0 no longer knows
+                    read = getattr(cursor.native_cursor, "to_arrow_table", cursor.arrow)
+                    return read()
+            except DatabaseUndefinedRelation:
+                return None
+
+
+def _bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    content: bytes = sink.getvalue().to_pybytes()
+    return content

@@ -1,0 +1,441 @@
+"""Reads the streams of one connection: windows, cursors, re-reading what was late, and the fetch log.
+
+A stream's cursor is dlt state of its own resource. It moves only when every page of a window is in, so a crash between
+two pages, whatever the vendor's order, re-reads the window. What failed is a row of the fetch log with the reason; the
+other streams and connections go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import dlt
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from dlt.extract import DltResource
+
+from ingestion.connections import Connection, ConnectionsError
+from ingestion.connector import Connector, Stream, Window
+from ingestion.http import FetchError, PageClient, Sleep, VendorSession, redacted
+from ingestion.records import RecordTyper, Typed, landing_schema
+
+BATCH_BYTES = 16 * 1024 * 1024  # raw records typed at once: large enough for DuckDB's threads, small beside 1 GB
+FIRST_SPAN = timedelta(days=1)  # a first window; the next is twice as long while windows are small
+PAGES_OF_A_SMALL_WINDOW, PAGES_OF_A_LARGE_WINDOW = (
+    4,
+    100,
+)  # a lost page token costs one window, so they stay modest
+
+FETCH_LOG = pa.schema(
+    [
+        ("connection_id", pa.string()),
+        ("org_id", pa.string()),
+        ("connector", pa.string()),
+        ("stream", pa.string()),
+        ("stream_kind", pa.string()),
+        ("window_start", pa.timestamp("us")),
+        ("window_end", pa.timestamp("us")),
+        ("outcome", pa.string()),
+        ("row_count", pa.int64()),
+        ("rejected_count", pa.int64()),
+        ("error", pa.string()),
+        ("complete_through", pa.timestamp("us")),
+        ("fetched_at", pa.timestamp("us")),
+        ("expected_lag_seconds", pa.int64()),
+        ("restate_days", pa.int64()),
+    ]
+)
+
+
+class Landing(Protocol):
+    """What a fetch asks of the rows that are already in the warehouse. `None`: there is no such table yet."""
+
+    def known_events(self, stream: Stream, connection_id: str, start: datetime, end: datetime) -> pa.Table | None:
+        """`id`, `record_hash` of the events that occurred in [start, end)."""
+
+    def known_records(self, stream: Stream, connection_id: str) -> pa.Table | None:
+        """`id`, `record_hash` of the records that a listing has and that are not gone."""
+
+    def known_rejects(self, stream: Stream, connection_id: str) -> pa.Table | None:
+        """`record_hash` of the stream's rejected records."""
+
+
+@dataclass
+class Fetch:
+    """What one run of extraction shares: the clock, the landing tables, how much it may still take in one load."""
+
+    now: datetime
+    landing: Landing
+    budget: int  # events; a load is committed when they are used up, and the next one goes on from the cursors
+    sleep: Sleep = time.sleep
+    on_rows: Callable[[str, int], None] = lambda connector, rows: None
+    outcomes: dict[tuple[str, str], str | None] = field(default_factory=dict)  # (connection, stream) -> error
+    unfinished: bool = False
+
+
+def resources(connector: Connector, connection: Connection, fetch: Fetch) -> Iterator[DltResource]:
+    """A dlt resource for each stream of a connection; each fills its landing table and the two logs."""
+    for stream in connector.streams:
+        yield dlt.resource(
+            _rows,
+            name=f"{connection.connection_id}:{stream.name}",
+            table_name=stream.name,
+            write_disposition="append",
+            columns=_hints(landing_schema(stream)),
+            schema_contract={"tables": "evolve", "columns": "evolve", "data_type": "freeze"},
+            parallelized=True,
+        )(connector, connection, stream, fetch)
+
+
+def _rows(connector: Connector, connection: Connection, stream: Stream, fetch: Fetch) -> Iterator[Any]:
+    """The stream's new rows as Arrow tables, each marked with the table it belongs to."""
+    reader = _Reader(connector, connection, stream, fetch, dlt.current.resource_state())
+    try:
+        yield from reader.rows()
+    except (FetchError, ConnectionsError) as error:
+        yield from reader.failed(redacted(str(error), reader.secrets))
+    finally:
+        reader.close()
+
+
+class _Reader:
+    def __init__(
+        self,
+        connector: Connector,
+        connection: Connection,
+        stream: Stream,
+        fetch: Fetch,
+        state: dict[str, Any],
+    ) -> None:
+        self._connector = connector
+        self._connection = connection
+        self._stream = stream
+        self._fetch = fetch
+        self._state = state
+        self._typer = RecordTyper(stream, connection, fetch.now)
+        self._counts = [0, 0]
+        self._pages = 0
+        self._window: tuple[datetime | None, datetime | None] = (None, None)
+        self._known_rejects: pa.Array | None = None
+        self.secrets: list[str] = []
+
+    def close(self) -> None:
+        self._typer.close()
+
+    def rows(self) -> Iterator[Any]:
+        self._client = self._connect()
+        yield from self._events() if self._stream.kind == "events" else self._listing()
+        self._fetch.outcomes[self._connection.connection_id, self._stream.name] = None
+
+    def failed(self, error: str) -> Iterator[Any]:
+        """What came in before the failure stays, and the failure is a row of the fetch log."""
+        yield from self._leftover()
+        self._fetch.outcomes[self._connection.connection_id, self._stream.name] = error
+        yield self._log("failed", error=error, complete_through=self._complete_through())
+
+    def _connect(self) -> PageClient:
+        connection, connector = self._connection, self._connector
+        session = VendorSession(connector.rate_limit, connection.base_url, self._fetch.sleep)
+        auth = connector.auth(connection, session)
+        self.secrets = [str(v) for v in vars(auth).values() if isinstance(v, str) and len(v) > 7]
+        return PageClient(connector, session, auth)
+
+    # ---- events
+
+    def _events(self) -> Iterator[Any]:
+        stream, window, now = self._stream, self._stream.window, self._fetch.now
+        if window is None:
+            raise TypeError(f"the event stream {stream.name} declares no window")
+        cursor = self._cursor()
+        until = now - stream.lateness.delay
+        start, is_deep = self._start(cursor, until)
+        oldest = now - window.retention
+        if start < oldest:
+            if cursor is not None and cursor < oldest:
+                yield self._log("gap", window=(cursor, oldest), error="older than the vendor keeps events")
+            start = oldest
+        start = _floor(start, window.step)
+        span = min(FIRST_SPAN, window.longest)
+        while start < until:
+            end = min(_ceil(start + span, window.step), until)
+            yield from self._read_window(window, start, end, is_known=cursor is not None and start < cursor)
+            cursor = max(cursor or end, end)
+            self._state["cursor"] = cursor.isoformat()
+            yield self._log("complete", complete_through=self._complete_through())
+            start = end
+            if self._pages <= PAGES_OF_A_SMALL_WINDOW:
+                span = min(span * 2, window.longest)
+            elif self._pages > PAGES_OF_A_LARGE_WINDOW:
+                span = max(span / 2, window.step)
+            if self._fetch.budget <= 0 and start < until:
+                self._fetch.unfinished = True
+                return
+        if is_deep:
+            self._state["late_read_at"] = now.isoformat()
+
+    def _start(self, cursor: datetime | None, until: datetime) -> tuple[datetime, bool]:
+        """Where to begin, and whether that covers everything that may rarely be late."""
+        lateness, window = self._stream.lateness, self._stream.window
+        if cursor is None:
+            longest = window.retention if window else timedelta()
+            return self._connection.start_date or self._fetch.now - longest, True
+        last = self._state.get("late_read_at")
+        is_deep = last is None or abs(self._fetch.now - datetime.fromisoformat(last)) >= lateness.rare / 12
+        earliest = self._connection.start_date or datetime.min.replace(tzinfo=UTC)
+        overlap = lateness.rare if is_deep else min(lateness.usual, lateness.rare)
+        return max(min(cursor, until) - overlap, earliest), is_deep
+
+    def _read_window(self, window: Window, start: datetime, end: datetime, *, is_known: bool) -> Iterator[Any]:
+        self._window, self._counts, self._pages = (start, end), [0, 0], 0
+        known = None
+        if is_known:
+            asked_from, asked_to = _floor(start, window.step), _ceil(end, window.step) + window.step
+            known = self._fetch.landing.known_events(self._stream, self._connection.connection_id, asked_from, asked_to)
+        self._typer.new_window(start, end, known)
+        bounds = {"start": _bound(start, window, is_end=False), "end": _bound(end, window, is_end=True)}
+        yield from self._requests(_filled(window.params, bounds))
+
+    # ---- listings
+
+    def _listing(self) -> Iterator[Any]:
+        """New and changed records, and a tombstone for each that a complete listing no longer has."""
+        known = self._fetch.landing.known_records(self._stream, self._connection.connection_id)
+        self._typer.new_window(None, None, known)
+        self._listed: list[pa.Table] = []
+        self._ids: list[pa.ChunkedArray] = []
+        yield from self._requests({})
+        rows = self._merged_listing(is_complete=True)
+        if known is not None:
+            seen = pa.chunked_array([chunk for ids in self._ids for chunk in ids.chunks], pa.string())
+            gone = known.filter(pc.invert(pc.is_in(known["id"], value_set=seen)))
+            rows = pa.concat_tables([rows, self._tombstones(gone)])
+        self._state["listed_at"] = self._fetch.now.isoformat()
+        yield from self._landed(rows)
+        yield self._log("complete", complete_through=self._fetch.now)
+
+    def _merged_listing(self, *, is_complete: bool) -> pa.Table:
+        rows = pa.concat_tables([landing_schema(self._stream).empty_table(), *self._listed])
+        position = rows.schema.get_field_index("is_complete_listing")
+        return rows.set_column(
+            position, rows.schema.field(position), pa.array([is_complete] * rows.num_rows, pa.bool_())
+        )
+
+    def _tombstones(self, gone: pa.Table) -> pa.Table:
+        constants = {
+            "connection_id": self._connection.connection_id,
+            "org_id": self._connection.org_id,
+            "is_gone": True,
+            "is_complete_listing": True,
+            "fetched_at": self._fetch.now.replace(tzinfo=None),
+        }
+        schema = landing_schema(self._stream)
+        columns = [
+            gone["id"] if f.name == "record_id" else pa.array([constants.get(f.name)] * gone.num_rows, f.type)
+            for f in schema
+        ]
+        return pa.table(columns, schema=schema)
+
+    def _leftover(self) -> Iterator[Any]:
+        if self._stream.kind == "accounts" and getattr(self, "_listed", None):
+            yield from self._landed(self._merged_listing(is_complete=False))
+
+    # ---- requests
+
+    def _requests(self, params: Mapping[str, Any]) -> Iterator[Any]:
+        """All pages of one window or listing, of each variant and of each thing that the stream hangs under."""
+        stream = self._stream
+        fixed = {name: self._connection.setting(setting) for name, setting in stream.settings.items()}
+        for fields in self._above():
+            for variant in stream.variants:
+                yield from self._read_pages(fields, {**stream.params, **fixed, **variant, **params})
+
+    def _read_pages(self, fields: Mapping[str, str], params: Mapping[str, Any]) -> Iterator[Any]:
+        stream = self._stream
+        batch: list[msgspec.Raw] = []
+        size = 0
+        pages = self._client.pages(
+            self._path(stream.path, fields),
+            records=stream.records,
+            paginator=stream.paginator(),
+            method=stream.method,
+            params=params,
+            ends_on_empty_page=stream.ends_on_empty_page,
+        )
+        try:
+            for records, envelope in pages:
+                self._pages += 1
+                if stream.total and not records and not batch and (total := _dig(envelope, stream.total)):
+                    raise FetchError(f"{stream.path} answered an empty list, yet counts {total}: check the time format")
+                batch += records
+                size += sum(len(memoryview(record)) for record in records)
+                if size >= BATCH_BYTES:
+                    yield from self._typed(batch, fields)
+                    batch, size = [], 0
+        except FetchError:
+            yield from self._typed(batch, fields)  # what came in before the failure stays
+            raise
+        yield from self._typed(batch, fields)
+
+    def _above(self) -> Iterator[dict[str, str]]:
+        """The values that fill the path of each request: of a parent's records, of a setting's entries, or none."""
+        parent, for_each = self._stream.parent, self._stream.for_each
+        if for_each:
+            yield from ({"item": str(value)} for value in self._connection.setting(for_each))
+        elif parent is None:
+            yield {}
+        else:
+            for records, _ in self._client.pages(
+                self._path(parent.path, {}),
+                records=parent.records,
+                paginator=parent.paginator(),
+                params=parent.params,
+            ):
+                for record in map(msgspec.json.decode, records):
+                    yield {name: str(_dig(record, path)) for name, path in parent.fields.items()}
+
+    def _path(self, path: str, fields: Mapping[str, str]) -> str:
+        return (self._stream.base_url + path).format(**self._connection.settings, **fields)
+
+    def _typed(self, batch: list[msgspec.Raw], fields: Mapping[str, str]) -> Iterator[Any]:
+        if not batch:
+            return
+        typed: Typed = self._typer.type(batch, fields)
+        if typed.rejected.num_rows:
+            self._counts[1] += typed.rejected.num_rows
+            yield from self._reject(typed.rejected)
+        if self._stream.kind == "events":
+            yield from self._landed(typed.accepted)
+        else:
+            self._listed.append(typed.accepted)
+            self._ids.append(self._typer.ids)
+
+    def _reject(self, rows: pa.Table) -> Iterator[Any]:
+        """A record that is bad at every re-read of its window is rejected once."""
+        if self._known_rejects is None:
+            known = self._fetch.landing.known_rejects(self._stream, self._connection.connection_id)
+            self._known_rejects = pa.array([], pa.int64()) if known is None else known["record_hash"].combine_chunks()
+        rows = rows.filter(pc.invert(pc.is_in(rows["record_hash"], value_set=self._known_rejects)))
+        if rows.num_rows:
+            yield _marked(rows, "rejected_records")
+
+    def _landed(self, rows: pa.Table) -> Iterator[Any]:
+        self._counts[0] += rows.num_rows
+        self._fetch.budget -= rows.num_rows
+        self._fetch.on_rows(self._connector.name, rows.num_rows)
+        if rows.num_rows:
+            yield rows
+
+    # ---- the fetch log
+
+    def _cursor(self) -> datetime | None:
+        value = self._state.get("cursor")
+        return datetime.fromisoformat(value) if value else None
+
+    def _complete_through(self) -> datetime | None:
+        if self._stream.kind == "accounts":
+            value = self._state.get("listed_at")
+            return datetime.fromisoformat(value) if value else None
+        cursor = self._cursor()
+        return None if cursor is None else min(cursor, self._fetch.now - self._stream.lateness.usual)
+
+    def _log(
+        self,
+        outcome: str,
+        *,
+        window: tuple[datetime, datetime] | None = None,
+        error: str | None = None,
+        complete_through: datetime | None = None,
+    ) -> Any:
+        start, end = window or self._window
+        row = {
+            "connection_id": self._connection.connection_id,
+            "org_id": self._connection.org_id,
+            "connector": self._connector.name,
+            "stream": self._stream.name,
+            "stream_kind": self._stream.kind,
+            "window_start": start,
+            "window_end": end,
+            "outcome": outcome,
+            "row_count": self._counts[0],
+            "rejected_count": self._counts[1],
+            "error": error,
+            "complete_through": complete_through,
+            "fetched_at": self._fetch.now,
+            "expected_lag_seconds": int(self._stream.lateness.usual.total_seconds()),
+            "restate_days": -(-self._stream.lateness.rare // timedelta(days=1)),
+        }
+        naive = {name: v.replace(tzinfo=None) if isinstance(v, datetime) else v for name, v in row.items()}
+        return _marked(pa.Table.from_pylist([naive], FETCH_LOG), "fetch_log")
+
+
+def _marked(rows: pa.Table, table: str) -> Any:
+    """Rows for another table than the resource's own."""
+    hints = dlt.mark.make_hints(table_name=table, write_disposition="append", columns=_hints(rows.schema))
+    return dlt.mark.with_hints(rows, hints, create_table_variant=True)
+
+
+def _hints(schema: pa.Schema) -> Any:
+    """dlt column hints for an Arrow schema: naive timestamps, and the payload of events as JSON."""
+    kinds = {pa.string(): "text", pa.int64(): "bigint", pa.float64(): "double", pa.bool_(): "bool"}
+    hints: dict[str, dict[str, Any]] = {}
+    is_log = "reason" in schema.names
+    for column in schema:
+        if pa.types.is_timestamp(column.type):
+            hints[column.name] = {"data_type": "timestamp", "timezone": False, "precision": 6}
+        elif column.name == "payload" and not is_log:
+            hints[column.name] = {"data_type": "json"}
+        else:
+            hints[column.name] = {"data_type": kinds[column.type]}
+        hints[column.name]["nullable"] = True
+    return hints
+
+
+def _filled(template: Any, bounds: Mapping[str, Any]) -> Any:
+    """`template` with the bounds in place of `{start}` and `{end}`; a value that is only a bound keeps its type."""
+    if isinstance(template, Mapping):
+        return {name: _filled(value, bounds) for name, value in template.items()}
+    if isinstance(template, list | tuple):
+        return [_filled(value, bounds) for value in template]
+    if not isinstance(template, str):
+        return template
+    for name, value in bounds.items():
+        if template == f"{{{name}}}":
+            return value
+        template = template.replace(f"{{{name}}}", str(value))
+    return template
+
+
+def _bound(instant: datetime, window: Window, *, is_end: bool) -> str | int:
+    """A bound in the vendor's format, widened to its step; at an inclusive end the last step before it."""
+    widened = _ceil(instant, window.step) if is_end else _floor(instant, window.step)
+    if is_end and window.end_is_inclusive and window.step >= timedelta(days=1):
+        widened -= window.step
+    if window.format == "date":
+        return widened.date().isoformat()
+    if window.format == "epoch_s":
+        return int(widened.timestamp())
+    if window.format == "epoch_ms":
+        return round(widened.timestamp() * 1000)
+    precision = "milliseconds" if window.format == "iso_ms" else "seconds"
+    return widened.replace(tzinfo=None).isoformat(timespec=precision) + "Z"
+
+
+def _floor(instant: datetime, step: timedelta) -> datetime:
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    return instant - (instant - epoch) % step
+
+
+def _ceil(instant: datetime, step: timedelta) -> datetime:
+    floor = _floor(instant, step)
+    return floor if floor == instant else floor + step
+
+
+def _dig(document: Any, path: str) -> Any:
+    for name in path.split("."):
+        document = document.get(name) if isinstance(document, dict) else None
+    return document

@@ -1,0 +1,284 @@
+"""Speaks to a vendor: one session that obeys its limits, and pages whose records stay as they came.
+
+Built on dlt's RESTClient, authentication and paginators. Added is what those leave out: reset headers that are not
+`Retry-After`, a token refused in the middle of a listing, next links that never end, and pages that are split into
+raw records without parsing them into Python objects.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, cast
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+import requests
+from dlt.sources.helpers.rest_client.client import RESTClient
+from dlt.sources.helpers.rest_client.paginators import BasePaginator
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity.wait import wait_exponential_jitter
+
+from ingestion.connector import Connector, RateLimit
+
+ATTEMPTS = 6  # with 1 s doubled each time and jitter: about half a minute, longer than a vendor's restart of one node
+LONGEST_WAIT = 900.0  # seconds; the longest reset seen in a vendor's documentation is 15 minutes
+TIMEOUT = (10.0, 120.0)  # seconds to connect, seconds between bytes
+
+_LIST = "$"  # the page itself is the list of records; dlt guesses where the selector is empty
+
+Sleep = Callable[[float], None]
+
+
+class FetchError(Exception):
+    """A vendor could not be read. The message names the request and the vendor's answer, never a secret."""
+
+
+class _BusyError(Exception):
+    """The vendor asks for a pause or fails for the moment: worth another try."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class Page(requests.Response):
+    """A response whose records stay raw bytes: `json()` is the page without them, which is all that paging needs."""
+
+    def split(self, path: str) -> tuple[dict[str, Any], list[msgspec.Raw]]:
+        """The page without its records, and the records under the dotted `path` ('' is a page that is a list)."""
+        try:
+            if not path:
+                return {}, msgspec.json.decode(self.content, type=list[msgspec.Raw])
+            envelope = msgspec.json.decode(self.content, type=dict[str, msgspec.Raw])
+            *outer, last = path.split(".")
+            level = envelope
+            for name in outer:
+                level = msgspec.json.decode(level.get(name, msgspec.Raw(b"{}")), type=dict[str, msgspec.Raw])
+            raw = level.pop(last, None)
+            records = _records(raw)
+            if outer:
+                envelope.pop(outer[0])
+            rest = {name: msgspec.json.decode(value) for name, value in envelope.items()}
+            if outer:
+                rest[outer[0]] = {name: msgspec.json.decode(value) for name, value in level.items()}
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+            kind = self.headers.get("Content-Type", "no content type")
+            raise FetchError(f"{_name(self.request)} answered no such JSON as expected ({kind}): {error}") from error
+        return rest, records
+
+    def json(self, **kwargs: Any) -> Any:
+        """What `split` left over when the page was read; the whole document before that."""
+        envelope = getattr(self, "envelope", None)
+        return msgspec.json.decode(self.content) if envelope is None else envelope
+
+
+class _Adapter(HTTPAdapter):
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> Page:
+        response = super().build_response(req, resp)
+        response.__class__ = Page
+        return cast(Page, response)
+
+
+class VendorSession(requests.Session):
+    """A session of one connection: rewrites the host, waits as the vendor asks, retries what may pass.
+
+    429 and the vendor's own forms of it are obeyed; 5xx and cut connections are retried with exponential backoff and
+    jitter; a 401 renews an expiring token once. Everything else is final and raises FetchError.
+    """
+
+    def __init__(self, rate_limit: RateLimit, base_url: str | None = None, sleep: Sleep = time.sleep) -> None:
+        super().__init__()
+        self.trust_env = False  # a proxy or .netrc of the machine is no part of a connection
+        self.mount("https://", _Adapter())
+        self.mount("http://", _Adapter())
+        self.token_auth: Any = None
+        self._rate_limit = rate_limit
+        self._base = urlsplit(base_url) if base_url else None
+        self._sleep = sleep
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send until it is answered or hopeless."""
+        if self._base is not None and request.url is not None:
+            request.url = urlunsplit(urlsplit(request.url)._replace(scheme=self._base.scheme, netloc=self._base.netloc))
+        kwargs["timeout"] = TIMEOUT
+        retrying = Retrying(
+            retry=retry_if_exception_type(
+                (_BusyError, requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+            ),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=_wait,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            return retrying(self._attempt, request, **kwargs)
+        except _BusyError as error:
+            raise FetchError(f"{error}, after {ATTEMPTS} tries") from error
+        except requests.RequestException as error:
+            raise FetchError(f"{_name(request)}: {type(error).__name__}, after {ATTEMPTS} tries") from error
+
+    def _attempt(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        response = super().send(request, **kwargs)
+        if response.status_code == 401 and self._renew_token(request):
+            response = super().send(request, **kwargs)
+        status, name = response.status_code, _name(request)
+        if status < 400:
+            return response
+        limited = status in self._rate_limit.statuses or (
+            status in (400, 403) and any(marker in response.text for marker in self._rate_limit.markers)
+        )
+        if limited:
+            raise _BusyError(f"{name} answered {status}, rate limit", self._pause(response))
+        if status >= 500:
+            raise _BusyError(f"{name} answered {status}")
+        raise FetchError(f"{name} answered {status}{_excerpt(response)}")
+
+    def _renew_token(self, request: requests.PreparedRequest) -> bool:
+        """A fresh token into the request, where the connection has one that expires. Not for the token request."""
+        auth = self.token_auth
+        if auth is None or not str(request.headers.get("Authorization")).startswith("Bearer "):
+            return False
+        auth.obtain_token()
+        auth(request)
+        return True
+
+    def _pause(self, response: requests.Response) -> float | None:
+        value = response.headers.get(self._rate_limit.reset)
+        if value is None:
+            return None
+        here = (
+            email.utils.parsedate_to_datetime(response.headers["Date"])
+            if "Date" in response.headers
+            else datetime.now(UTC)
+        )
+        seconds = _seconds_until(value, self._rate_limit.reset_format, here)
+        return None if seconds is None else min(max(seconds, 0.0), LONGEST_WAIT)
+
+
+class PageClient(RESTClient):
+    """dlt's REST client for one connection, over pages that keep their records raw."""
+
+    def __init__(self, connector: Connector, session: VendorSession, auth: AuthBase) -> None:
+        super().__init__(
+            base_url=connector.base_url,
+            headers=dict(connector.headers),
+            auth=cast(Any, auth),
+            session=session,
+        )
+        session.token_auth = auth if hasattr(auth, "obtain_token") else None
+        self._error_field = connector.error_field
+
+    def extract_response(self, response: requests.Response, data_selector: Any) -> list[Any]:
+        """dlt asks for a page's records here; `data_selector` is the stream's dotted path."""
+        if not isinstance(response, Page):
+            raise TypeError("the session of a PageClient answers with pages")
+        if self._error_field:
+            status = (
+                msgspec.json.decode(response.content, type=dict[str, msgspec.Raw])
+                if response.content[:1] == b"{"
+                else {}
+            )
+            if bytes(status.get(self._error_field, b"true")) == b"false":
+                reason = bytes(status.get("error", b"unknown")).decode(errors="replace")
+                raise FetchError(f"{_name(response.request)} answered that it failed: {reason}")
+        response.envelope, records = response.split("" if data_selector == _LIST else data_selector)  # type: ignore[attr-defined]
+        return records
+
+    def pages(
+        self,
+        path: str,
+        *,
+        records: str,
+        paginator: BasePaginator,
+        method: str = "GET",
+        params: Mapping[str, Any] | None = None,
+        ends_on_empty_page: bool = False,
+    ) -> Iterator[tuple[list[msgspec.Raw], dict[str, Any]]]:
+        """Every page once: its raw records and the rest of it.
+
+        Ends where the paginator ends; at the second empty page in a row where the vendor's next link never
+        disappears (one may be a page that was filtered empty). A next request that repeats an earlier one raises
+        FetchError, unless it came with an empty page: then the vendor has no more.
+        """
+        asked: set[str] = set()
+        empty = 0
+        body = {"json": dict(params or {})} if method == "POST" else {"params": dict(params or {})}
+        for page in self.paginate(
+            path,
+            method=cast(Any, method),
+            paginator=paginator,
+            data_selector=records or _LIST,
+            hooks={"response": []},
+            **cast(Any, body),
+        ):
+            yield list(page), page.response.json()
+            empty = 0 if page else empty + 1
+            if not page.paginator.has_next_page or (ends_on_empty_page and empty == 2):
+                return
+            following = repr((page.request.url, page.request.params, page.request.json))
+            if following in asked:
+                if page:
+                    raise FetchError(f"{method} {path} repeats a page link: its paging does not end")
+                return
+            asked.add(following)
+
+
+def _records(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
+    """The raw records of a list; of a map, one record per entry: `{"id": key, "value": value}`."""
+    if raw is None or bytes(raw) == b"null":
+        return []
+    if not bytes(raw).startswith(b"{"):
+        return msgspec.json.decode(raw, type=list[msgspec.Raw])
+    entries = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    return [msgspec.Raw(msgspec.json.encode({"id": key, "value": value})) for key, value in entries.items()]
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, _BusyError) and error.wait is not None:
+        return error.wait + 0.05 * state.attempt_number
+    return wait_exponential_jitter(multiplier=0.5, max=30, jitter=0.5)(state)
+
+
+def _seconds_until(value: str, form: str, here: datetime) -> float | None:
+    try:
+        if form == "date" or not re.fullmatch(r"-?[0-9.]+", value):
+            return (_date(value) - here).total_seconds()
+        return float(value) - here.timestamp() if form == "epoch" else float(value)
+    except (ValueError, TypeError):
+        return None
+
+
+def _date(value: str) -> datetime:
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        parsed = email.utils.parsedate_to_datetime(value)
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed
+
+
+def _name(request: requests.PreparedRequest) -> str:
+    """Method and path: the query, the headers and the body may hold secrets and are left out."""
+    return f"{request.method} {urlsplit(request.url or '').path}"
+
+
+def _excerpt(response: requests.Response) -> str:
+    """The vendor's error code, if it is a plain word; free text might repeat a credential."""
+    words = re.findall(
+        r'"(?:error|errorCode|code|reason|errcode)"\s*:\s*"?([A-Za-z0-9_. -]{1,60})"?', response.text[:4000]
+    )
+    return f" ({words[0]})" if words else ""
+
+
+def redacted(text: str, secrets: Iterable[str]) -> str:
+    """`text` without any of the secrets, for whatever ends in a table or a log."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "***")
+    return text

@@ -1,0 +1,322 @@
+"""Raw records in, Arrow tables out: typed columns, keys, and the reasons why a record cannot be typed.
+
+DuckDB does it, in memory, a batch at a time: one pass over the JSON for all paths, no Python per value. A record that
+cannot be typed is never dropped and never takes its neighbours with it: it comes out as a rejected row.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingestion.connections import Connection
+from ingestion.connector import Column, Stream
+
+LONGEST_RECORD = 8 * 1024 * 1024  # bytes; a Redshift SUPER holds 16 MB, and no vendor's event comes near either
+CLOCK_SKEW = "interval 1 hour"  # an event may be this far ahead of the fetch: clocks differ, by seconds
+EARLIEST = "timestamp '2000-01-01'"  # older than any SaaS audit log: a default date, not an event
+
+_SQL_TYPES = {
+    "text": "varchar",
+    "bigint": "bigint",
+    "double": "double",
+    "bool": "boolean",
+    "timestamp": "timestamp",
+}
+_ARROW_TYPES: Mapping[str, pa.DataType] = {
+    "text": pa.string(),
+    "bigint": pa.int64(),
+    "double": pa.float64(),
+    "bool": pa.bool_(),
+    "timestamp": pa.timestamp("us"),
+}
+_REJECTED = pa.schema(
+    [
+        ("connection_id", pa.string()),
+        ("org_id", pa.string()),
+        ("stream", pa.string()),
+        ("record_hash", pa.int64()),
+        ("reason", pa.string()),
+        ("payload", pa.string()),
+        ("fetched_at", pa.timestamp("us")),
+        ("window_start", pa.timestamp("us")),
+        ("window_end", pa.timestamp("us")),
+    ]
+)
+
+
+def landing_schema(stream: Stream) -> pa.Schema:
+    """The Arrow schema of a stream's landing table, without what dlt adds. Timestamps are naive UTC."""
+    typed = [(column.name, _ARROW_TYPES[column.type]) for column in stream.columns]
+    if stream.kind == "events":
+        head = [
+            ("event_id", pa.string()),
+            ("event_id_kind", pa.string()),
+            ("occurred_at", pa.timestamp("us")),
+        ]
+    else:
+        head = [("record_id", pa.string()), ("is_gone", pa.bool_()), ("is_complete_listing", pa.bool_())]
+    return pa.schema(
+        [
+            ("connection_id", pa.string()),
+            ("org_id", pa.string()),
+            *head,
+            ("fetched_at", pa.timestamp("us")),
+            *typed,
+            ("record_hash", pa.int64()),
+            ("payload", pa.string()),
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What one batch became: rows for the landing table, rows for `rejected_records`."""
+
+    accepted: pa.Table
+    rejected: pa.Table
+
+
+class RecordTyper:
+    """Types the records of one stream of one connection.
+
+    `known` are the ids and hashes that the landing table already holds: such records are dropped, so that re-reading
+    a window costs no space. A hash that changes with DuckDB's version does no harm: the record lands once more, and
+    staging keeps one.
+    """
+
+    def __init__(self, stream: Stream, connection: Connection, fetched_at: datetime) -> None:
+        self._stream = stream
+        self._connection = connection
+        self._fetched_at = fetched_at.replace(tzinfo=None)
+        self._duckdb = duckdb.connect(config={"threads": 2, "memory_limit": "512MB"})
+        self._duckdb.execute("set timezone = 'UTC'")
+        self._sql = _typing_sql(stream)
+        self.new_window(None, None)
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._duckdb.close()
+
+    def new_window(self, start: datetime | None, end: datetime | None, known: pa.Table | None = None) -> None:
+        """Start counting identical records anew; `known` has the columns `id` (text) and `record_hash`."""
+        self._window = tuple(bound and bound.replace(tzinfo=None) for bound in (start, end))
+        self._uncounted: pa.Table | None = None
+        self.ids = pa.chunked_array([], pa.string())
+        self._duckdb.execute("create or replace table counted (key varchar, n bigint)")
+        self._duckdb.execute("create or replace table known (id varchar, record_hash bigint)")
+        if known is not None and known.num_rows:
+            self._duckdb.register("known_rows", known)
+            self._duckdb.execute("insert into known select id, record_hash from known_rows")
+            self._duckdb.unregister("known_rows")
+
+    def type(self, records: Iterable[msgspec.Raw], parent: Mapping[str, str]) -> Typed:
+        """Type a batch. `parent` holds the fields of the listing that the records hang under."""
+        payloads, unreadable = _text(records)
+        if self._uncounted is not None:
+            self._duckdb.register("uncounted", self._uncounted)
+            self._duckdb.execute(
+                "insert into counted select _key, count(*) from uncounted where _reason is null group by _key"
+            )
+            self._duckdb.unregister("uncounted")
+        self._duckdb.register("batch", pa.table({"payload": payloads}))
+        constants = {
+            "connection_id": self._connection.connection_id,
+            "org_id": self._connection.org_id,
+            "stream": self._stream.name,
+            "fetched_at": self._fetched_at,
+            **{f"parent_{name}": value for name, value in parent.items()},
+        }
+        used = {name: value for name, value in constants.items() if f"${name}" in self._sql}
+        typed = self._duckdb.sql(self._sql, params=used).to_arrow_table()
+        self._duckdb.unregister("batch")
+        if self._stream.key.kind == "content_hash":
+            self._uncounted = typed.select(["_key", "_reason"])
+        is_good = pc.is_null(typed["_reason"])
+        bad = typed.filter(pc.invert(is_good)) if pc.any(pc.invert(is_good)).as_py() else typed.slice(0, 0)
+        good = typed.filter(is_good) if bad.num_rows else typed
+        if self._stream.kind == "accounts":
+            self.ids = good["record_id"]
+            good = good.filter(pc.invert(good["_is_known"]))
+        rejected = bad.select(["record_hash", "_reason", "payload"]).rename_columns(
+            ["record_hash", "reason", "payload"]
+        )
+        schema = landing_schema(self._stream)
+        return Typed(good.select(schema.names).cast(schema), self._rejected(rejected, unreadable))
+
+    def _rejected(self, rows: pa.Table, unreadable: pa.Table) -> pa.Table:
+        rows = pa.concat_tables([rows.cast(unreadable.schema), unreadable])
+        start, end = self._window
+        constants = {
+            "connection_id": self._connection.connection_id,
+            "org_id": self._connection.org_id,
+            "stream": self._stream.name,
+            "fetched_at": self._fetched_at,
+            "window_start": start,
+            "window_end": end,
+        }
+        for name, value in constants.items():
+            rows = rows.append_column(name, pa.array([value] * rows.num_rows, _REJECTED.field(name).type))
+        return rows.select(_REJECTED.names)
+
+
+def _text(records: Iterable[msgspec.Raw]) -> tuple[pa.Array, pa.Table]:
+    """The records as Arrow text, and apart from them those that no text column can hold."""
+    raw = [bytes(record) for record in records]
+    reasons: list[tuple[str, str]] = []
+    try:
+        payloads = pa.array(raw, pa.string())
+    except pa.ArrowInvalid:
+        readable = []
+        for record in raw:
+            try:
+                record.decode()
+                readable.append(record)
+            except UnicodeDecodeError as error:
+                reasons.append((f"invalid UTF-8: {error.reason}", record.decode(errors="backslashreplace")))
+        payloads = pa.array(readable, pa.string())
+    too_long = pc.greater(pc.binary_length(payloads), LONGEST_RECORD)
+    if pc.any(too_long).as_py():
+        longest = payloads.filter(too_long).to_pylist()
+        reasons += [(f"longer than {LONGEST_RECORD} bytes", payload) for payload in longest]
+        payloads = payloads.filter(pc.invert(too_long))
+    unreadable = pa.table(
+        {
+            "record_hash": pa.array([zlib.crc32(payload.encode()) for _, payload in reasons], pa.int64()),
+            "reason": pa.array([reason for reason, _ in reasons], pa.string()),
+            "payload": pa.array([payload for _, payload in reasons], pa.string()),
+        }
+    )
+    return payloads, unreadable
+
+
+def _typing_sql(stream: Stream) -> str:
+    """The query over `batch (payload)` that gives a row per record or exploded element, with `_reason` if it is bad."""
+    columns = [*([stream.occurred_at] if stream.occurred_at else []), *stream.columns]
+    record_paths = [column.path for column in columns if column.of == "record" and not column.sql]
+    record_paths = list(dict.fromkeys([*record_paths, *(path for path in stream.key.paths if path.startswith("$"))]))
+    item_paths = list(dict.fromkeys(column.path for column in columns if column.of == "item" and not column.sql))
+
+    def raw(column: Column) -> str:
+        if column.sql:
+            return f"({column.sql})"
+        if column.of == "parent":
+            return f"cast($parent_{column.path} as varchar)"
+        paths, values = (item_paths, "_item_values") if column.of == "item" else (record_paths, "_values")
+        return f"{values}[{paths.index(column.path) + 1}]"
+
+    parts = [
+        f"_values[{record_paths.index(path) + 1}]" if path.startswith("$") else f"cast($parent_{path} as varchar)"
+        for path in stream.key.paths
+    ]
+    if stream.explode:
+        parts.append("cast(_item_no as varchar)")
+    if stream.key.kind == "content_hash":
+        key = f"md5(concat_ws(chr(31), {', '.join(f'coalesce({part}, chr(30))' for part in parts)}))"
+    else:
+        # || and not concat: a missing part makes the key NULL, and the record is rejected
+        key = " || '/' || ".join(parts)
+    raws = ", ".join(f'{raw(column)} as "raw_{column.name}"' for column in columns)
+    casts = ", ".join(f'{_cast(column)} as "{column.name}"' for column in columns)
+    identity = (
+        _event_identity(stream)
+        if stream.kind == "events"
+        else "_key as record_id, false as is_gone, cast(null as boolean) as is_complete_listing"
+    )
+    wanted = ", ".join(f'"{name}"' for name in ["_reason", "_key", *landing_schema(stream).names])
+    known = """select 1 from known
+            where known.id = typed.{id} and known.record_hash = typed.record_hash"""
+    if stream.kind == "events":
+        ending = f"where _reason is not null or not exists ({known.format(id='event_id')})"
+    else:
+        wanted += f", exists ({known.format(id='record_id')}) as _is_known"  # a known record is still there
+        ending = ""
+    return f"""
+        with records as ({_records_sql(stream, record_paths, item_paths)}),
+        raws as (select *, {key} as _key, {raws} from records),
+        casts as (select *, {casts} from raws),
+        judged as (select *, {_reason_sql(stream, columns)} as _reason from casts),
+        typed as (
+            select *, $connection_id as connection_id, $org_id as org_id,
+                cast($fetched_at as timestamp) as fetched_at, {identity}
+            from judged)
+        select {wanted} from typed
+        {ending}"""
+
+
+def _records_sql(stream: Stream, record_paths: list[str], item_paths: list[str]) -> str:
+    """A row per record or per element of its exploded list; one without elements keeps a row, to be rejected."""
+    values = f"json_extract_string(payload, [{', '.join(map(_quote, record_paths))}]) as _values"
+    numbered = "row_number() over () as _n, " if stream.key.kind == "content_hash" else "0 as _n, "
+    sql = f"select {numbered}payload, cast(hash(payload) >> 1 as bigint) as record_hash, {values} from batch"
+    if not stream.explode:
+        return sql
+    elements = f"json_extract(payload, {_quote(stream.explode + '[*]')})"
+    return f"""
+        select *, json_extract_string(item, [{", ".join(map(_quote, item_paths))}]) as _item_values from (
+            select *, unnest(_items) as item, generate_subscripts(_items, 1) as _item_no from (
+                select *, case when len({elements}) > 0 then {elements} else [cast(null as json)] end as _items
+                from ({sql})))"""
+
+
+def _reason_sql(stream: Stream, columns: list[Column]) -> str:
+    """Why a row can't be typed, in the order in which a person would look; NULL where it can."""
+    cases = ["when json_type(payload) <> 'OBJECT' then 'not a JSON object'"]
+    if stream.explode:
+        cases.append(f"when item is null then 'no elements in {stream.explode}'")
+    cases += [
+        f"""when "{column.name}" is null and nullif(trim("raw_{column.name}"), '') is not null
+            then '{column.name} is no {column.type}: ' || left("raw_{column.name}", 80)"""
+        for column in columns
+        if column.type != "text"
+    ]
+    cases.append("when _key is null then 'no id'")
+    if stream.kind == "events":
+        cases += [
+            "when occurred_at is null then 'no occurred_at'",
+            f"when occurred_at > cast($fetched_at as timestamp) + {CLOCK_SKEW} then 'occurred_at is in the future'",
+            f"when occurred_at < {EARLIEST} then 'occurred_at is before 2000'",
+        ]
+    # Postgres and Redshift hold no NUL in text; the escape in the payload is the cheap test that comes first
+    texts = ["_key", *(f'"{column.name}"' for column in columns if column.type == "text")]
+    nul = " or ".join(f"contains({text}, chr(0))" for text in texts)
+    cases.append(f"when contains(payload, '\\u0000') and ({nul}) then 'NUL character in text'")
+    return f"case {' '.join(cases)} end"
+
+
+def _event_identity(stream: Stream) -> str:
+    ordinal = ""
+    if stream.key.kind == "content_hash":
+        # among records that are alike, in the order in which the window gave them
+        ordinal = """ || '-' || (
+            row_number() over (partition by _key, _reason is null order by _n) - 1
+            + coalesce((select sum(counted.n) from counted where counted.key = judged._key), 0))"""
+    return f"""
+            $stream || ':' || $connection_id || ':' || _key{ordinal} as event_id,
+            '{stream.key.kind}' as event_id_kind"""
+
+
+def _cast(column: Column) -> str:
+    text = f"nullif(trim(\"raw_{column.name}\"), '')"
+    if column.type == "text":
+        return f'"raw_{column.name}"'
+    if column.type == "bigint":
+        # a plain cast would round 4.5 to 5
+        return f"case when try_cast({text} as double) = try_cast({text} as bigint) then try_cast({text} as bigint) end"
+    if column.type == "timestamp":
+        if column.format == "iso":
+            return f"cast(try_cast({text} as timestamptz) as timestamp)"
+        scale = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}[column.format]
+        return f"try(make_timestamp(cast(try_cast({text} as decimal(28, 6)) * {scale} as bigint)))"
+    return f"try_cast({text} as {_SQL_TYPES[column.type]})"
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,304 @@
+"""Windows, cursors, lateness and failures, on one small connector against a vendor that misbehaves on purpose."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dlt.sources.helpers.rest_client.auth import APIKeyAuth
+from dlt.sources.helpers.rest_client.paginators import JSONResponseCursorPaginator
+
+from ingestion.connections import Connection
+from ingestion.connector import Column, Connector, Key, Lateness, Stream, Window
+from tests.support import NOW, Answer, Lake, Request, vendor
+
+PAGE = 3
+
+
+def _connector(**changes: Any) -> Connector:
+    events = Stream(
+        name="events",
+        kind="events",
+        path="/events",
+        records="items",
+        paginator=lambda: JSONResponseCursorPaginator(cursor_path="next", cursor_param="cursor"),
+        window=Window({"from": "{start}", "to": "{end}"}, "iso_s", retention=timedelta(days=30)),
+        lateness=Lateness(delay=timedelta(minutes=5), usual=timedelta(hours=1), rare=timedelta(days=1)),
+        key=changes.pop("key", Key(("$.id",))),
+        occurred_at=Column("occurred_at", "$.at", "timestamp"),
+        columns=(Column("who", "$.who"), Column("size", "$.size", "bigint")),
+        total="total",
+    )
+    users = Stream(
+        name="users",
+        kind="accounts",
+        path="/users",
+        records="items",
+        paginator=lambda: JSONResponseCursorPaginator(cursor_path="next", cursor_param="cursor"),
+        key=Key(("$.id",)),
+        columns=(Column("email", "$.email"),),
+    )
+    streams = {"events": (events,), "users": (users,), "both": (events, users)}[changes.pop("streams", "events")]
+    return Connector(
+        name="acme_app",
+        base_url="https://api.example.com",
+        auth=lambda connection, session: APIKeyAuth(name="X-Key", api_key="a-secret-key-of-acme"),
+        streams=streams,
+        **changes,
+    )
+
+
+class App:
+    """The vendor: serves `events` newest first and `users`, in pages of three."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.users: list[Any] = []
+        self.before_page: Any = lambda number: None
+        self.pages = 0
+
+    def __call__(self, request: Request) -> Answer:
+        self.pages += 1
+        interruption = self.before_page(self.pages)
+        if interruption is not None:
+            return interruption  # type: ignore[no-any-return]
+        if request.path == "/users":
+            records = self.users
+        else:
+            asked = [e for e in self.events if request.query["from"] <= str(e.get("at")) < request.query["to"]]
+            records = sorted(asked, key=lambda e: str(e["at"]), reverse=True)
+        first = int(request.query.get("cursor", 0))
+        following = first + PAGE if first + PAGE < len(records) else None
+        return Answer({"items": records[first : first + PAGE], "next": following})
+
+
+def _event(number: int, at: datetime, **more: Any) -> dict[str, Any]:
+    return {"id": str(number), "at": at.strftime("%Y-%m-%dT%H:%M:%SZ"), "who": f"user{number}", "size": number, **more}
+
+
+def _connection(url: str, **more: Any) -> Connection:
+    return Connection("acme-app", "acme", "acme_app", url, datetime(2026, 1, 25, tzinfo=UTC), **more)
+
+
+def _ids(lake: Lake) -> list[str]:
+    return [row[0] for row in lake.query("select event_id from landing_acme_app.events order by 1")]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path)
+
+
+def test_every_page_of_every_window_lands_once(lake: Lake) -> None:
+    app = App()
+    app.events = [_event(n, NOW - timedelta(hours=7 * n)) for n in range(1, 20)]
+    with vendor(app) as server:
+        lake.extract(_connector(), _connection(server.url))
+        lake.extract(_connector(), _connection(server.url))
+    assert _ids(lake) == sorted(f"events:acme-app:{n}" for n in range(1, 20))
+
+
+def test_an_event_that_appears_late_is_picked_up_at_the_next_deep_read(lake: Lake) -> None:
+    app = App()
+    app.events = [_event(1, NOW - timedelta(hours=30))]
+    with vendor(app) as server:
+        lake.extract(_connector(), _connection(server.url))
+        app.events.append(_event(2, NOW - timedelta(hours=20)))
+        lake.extract(_connector(), _connection(server.url), NOW + timedelta(hours=3))
+    assert _ids(lake) == ["events:acme-app:1", "events:acme-app:2"]
+
+
+def test_an_event_late_within_the_usual_lag_is_picked_up_at_the_very_next_run(lake: Lake) -> None:
+    app = App()
+    with vendor(app) as server:
+        lake.extract(_connector(), _connection(server.url))
+        app.events.append(_event(2, NOW - timedelta(minutes=50)))
+        lake.extract(_connector(), _connection(server.url), NOW + timedelta(minutes=5))
+    assert _ids(lake) == ["events:acme-app:2"]
+
+
+def test_nothing_younger_than_the_vendors_delay_is_asked_for(lake: Lake) -> None:
+    with vendor(App()) as server:
+        lake.extract(_connector(), _connection(server.url))
+        assert max(request.query["to"] for request in server.requests) == "2026-01-31T11:55:00Z"
+
+
+def test_re_reading_a_window_lands_nothing_twice_but_a_corrected_event_lands_again(lake: Lake) -> None:
+    app = App()
+    app.events = [_event(1, NOW - timedelta(hours=2)), _event(2, NOW - timedelta(hours=2))]
+    with vendor(app) as server:
+        lake.extract(_connector(), _connection(server.url))
+        app.events[1]["size"] = 99
+        lake.extract(_connector(), _connection(server.url), NOW + timedelta(hours=3))
+    assert lake.query("select event_id, size from landing_acme_app.events order by 1, 2") == [
+        ("events:acme-app:1", 1),
+        ("events:acme-app:2", 2),
+        ("events:acme-app:2", 99),
+    ]
+
+
+def test_identical_records_without_an_id_are_both_kept_and_stay_two_when_read_again(lake: Lake) -> None:
+    app = App()
+    same = {"at": "2026-01-31T09:00:00Z", "who": "bob"}
+    app.events = [same, dict(same), {**same, "who": "eve"}]
+    connector = _connector(key=Key(("$.at", "$.who"), "content_hash"))
+    with vendor(app) as server:
+        lake.extract(connector, _connection(server.url))
+        app.events[0]["added_by_the_vendor_later"] = True
+        lake.extract(connector, _connection(server.url), NOW + timedelta(hours=3))
+    counted = "select who, count(distinct event_id) from landing_acme_app.events group by 1 order by 1"
+    assert lake.query(counted) == [("bob", 2), ("eve", 1)]
+
+
+def _extract_until_killed(folder: Path, url: str) -> None:
+    Lake(folder).extract(_connector(), _connection(url))
+
+
+def test_a_crash_between_two_pages_loses_no_event_although_the_newest_came_first(lake: Lake) -> None:
+    app = App()
+    app.events = [_event(n, NOW - timedelta(minutes=10 * n)) for n in range(1, 12)]
+    with vendor(app) as server:
+        child = multiprocessing.get_context("spawn").Process(
+            target=_extract_until_killed, args=(lake.folder, server.url)
+        )
+
+        def kill_between_pages(number: int) -> None:
+            if child.pid and app.pages and server.requests[-1].query.get("cursor") == "6":
+                os.kill(child.pid, signal.SIGKILL)
+
+        app.before_page = kill_between_pages
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        app.before_page = lambda number: None
+        lake.extract(_connector(), _connection(server.url))
+    assert len(_ids(lake)) == len(set(_ids(lake))) == 11
+
+
+def test_a_record_that_cannot_be_typed_is_rejected_once_and_its_neighbours_land(lake: Lake) -> None:
+    app = App()
+    at = NOW - timedelta(hours=2)
+    app.events = [_event(1, at), {**_event(2, at), "size": "huge"}, {**_event(3, at), "id": None}, _event(4, at)]
+    with vendor(app) as server:
+        report = lake.extract(_connector(), _connection(server.url))
+        lake.extract(_connector(), _connection(server.url), NOW + timedelta(hours=3))
+    assert not report.failures
+    assert _ids(lake) == ["events:acme-app:1", "events:acme-app:4"]
+    rejected = "select reason, payload->>'$.who' from landing_acme_app.rejected_records order by 1"
+    assert lake.query(rejected) == [("no id", "user3"), ("size is no bigint: huge", "user2")]
+
+
+def test_a_refused_connection_is_recorded_without_its_key_and_the_others_go_on(lake: Lake) -> None:
+    app, refused = App(), App()
+    app.events = [_event(1, NOW - timedelta(hours=2))]
+    refused.before_page = lambda number: Answer({"error": "invalid_auth", "echo": "a-secret-key-of-acme"}, status=403)
+    with vendor(app) as server, vendor(refused) as broken:
+        other = Connection("bad-app", "bad", "acme_app", broken.url, datetime(2026, 1, 25, tzinfo=UTC))
+        report = lake.extract(_connector(), [other, _connection(server.url)])
+        assert len(broken.requests) == 1, "a 403 is final and must not be retried"
+    assert report.failed_connections == ["bad-app"]
+    assert _ids(lake) == ["events:acme-app:1"]
+    assert lake.query("select error, complete_through from landing_acme_app.fetch_log where outcome = 'failed'") == [
+        ("GET /events answered 403 (invalid_auth)", None)
+    ]
+
+
+def test_a_failure_after_successes_states_how_far_the_stream_was_complete(lake: Lake) -> None:
+    app = App()
+    with vendor(app) as server:
+        lake.extract(_connector(), _connection(server.url))
+        app.before_page = lambda number: Answer({}, status=404)
+        lake.extract(_connector(), _connection(server.url), NOW + timedelta(days=2))
+    through = "select complete_through from landing_acme_app.fetch_log where outcome = 'failed'"
+    assert lake.query(through) == [(datetime(2026, 1, 31, 11, 55),)]
+
+
+def test_a_gap_longer_than_the_vendors_retention_is_recorded_and_not_silent(lake: Lake) -> None:
+    with vendor(App()) as server:
+        lake.extract(_connector(), _connection(server.url))
+        lake.extract(_connector(), _connection(server.url), NOW + timedelta(days=40))
+    gap = "select window_start, window_end from landing_acme_app.fetch_log where outcome = 'gap'"
+    assert lake.query(gap) == [(datetime(2026, 1, 31, 11, 55), datetime(2026, 2, 10, 12))]
+
+
+def test_an_empty_answer_that_counts_records_is_a_failure_and_not_silence(lake: Lake) -> None:
+    with vendor(lambda request: Answer({"items": [], "total": 112})) as server:
+        report = lake.extract(_connector(), _connection(server.url))
+    assert "counts 112" in report.failures["acme-app", "events"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>maintenance</html>", b"", b'{"items": [{"id"', b"[" * 100_000, b'{"items": 7}', b"\x00\xff"]
+)
+def test_a_page_that_is_no_such_json_fails_the_window_with_the_reason(lake: Lake, body: bytes) -> None:
+    with vendor(lambda request: Answer(body)) as server:
+        report = lake.extract(_connector(), _connection(server.url))
+    assert "answered no such JSON as expected" in report.failures["acme-app", "events"]
+
+
+def test_a_next_link_that_repeats_ends_in_a_failure_and_not_in_an_endless_loop(lake: Lake) -> None:
+    page = {"items": [_event(1, NOW - timedelta(days=1))], "next": "same"}
+    with vendor(lambda request: Answer(page)) as server:
+        report = lake.extract(_connector(), _connection(server.url))
+        assert len(server.requests) < 5
+    assert "does not end" in report.failures["acme-app", "events"]
+
+
+def test_a_listing_lands_only_changes_and_a_tombstone_for_what_is_gone(lake: Lake) -> None:
+    app = App()
+    app.users = [{"id": n, "email": f"{n}@acme.com"} for n in range(5)]
+    with vendor(app) as server:
+        lake.extract(_connector(streams="users"), _connection(server.url))
+        app.users = [{"id": 0, "email": "new@acme.com"}, *app.users[1:4]]
+        lake.extract(_connector(streams="users"), _connection(server.url), NOW + timedelta(hours=1))
+        lake.extract(_connector(streams="users"), _connection(server.url), NOW + timedelta(hours=2))
+    later = (
+        "select record_id, email, is_gone from landing_acme_app.users where fetched_at > '2026-01-31 12:00' order by 1"
+    )
+    assert lake.query(later) == [("0", "new@acme.com", False), ("4", None, True)]
+
+
+def test_a_listing_that_breaks_off_proves_nobody_gone(lake: Lake) -> None:
+    app = App()
+    app.users = [{"id": n, "email": f"{n}@acme.com"} for n in range(5)]
+    with vendor(app) as server:
+        lake.extract(_connector(streams="users"), _connection(server.url))
+        app.users[0]["email"] = "new@acme.com"
+        app.before_page = lambda number: Answer({}, status=404) if server.requests[-1].query.get("cursor") else None
+        report = lake.extract(_connector(streams="users"), _connection(server.url), NOW + timedelta(hours=1))
+    assert report.failed_connections == ["acme-app"]
+    later = (
+        "select record_id, is_gone, is_complete_listing from landing_acme_app.users"
+        " where fetched_at > '2026-01-31 12:00'"
+    )
+    assert lake.query(later) == [("0", False, False)]
+
+
+@pytest.mark.parametrize("outage", [Answer({}, status=503), Answer({"items": []}, cut=True)])
+def test_a_passing_outage_is_retried_with_growing_pauses_and_loses_nothing(lake: Lake, outage: Answer) -> None:
+    app = App()
+    app.events = [_event(n, NOW - timedelta(hours=n)) for n in range(1, 8)]
+    app.before_page = lambda number: outage if number in (2, 3, 4) else None
+    with vendor(app) as server:
+        report = lake.extract(_connector(), _connection(server.url))
+    assert not report.failures
+    assert len(_ids(lake)) == 7
+    assert lake.slept == sorted(lake.slept)
+    assert len(lake.slept) == 3
+
+
+def test_a_lost_working_folder_is_restored_from_the_warehouse(lake: Lake) -> None:
+    app = App()
+    app.events = [_event(1, NOW - timedelta(days=3))]
+    with vendor(app) as server:
+        lake.extract(_connector(), _connection(server.url))
+        (lake.folder / "pipelines").rename(lake.folder / "lost")
+        before = len(server.requests)
+        lake.extract(_connector(), _connection(server.url), NOW + timedelta(minutes=5))
+        assert min(request.query["from"] for request in server.requests[before:]) > "2026-01-30T10"
+    assert _ids(lake) == ["events:acme-app:1"]
