@@ -15,12 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import dlt
 import pyarrow as pa
 from dlt.common.destination import Destination
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.sql_client import SqlClientBase
 from dlt.extract import DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 
@@ -137,11 +139,12 @@ def _run_connector(
     _finish_pending(pipeline)
     outcomes: dict[tuple[str, str], str | None] = {}
     while True:
-        fetch = Fetch(now, _Landing(pipeline), LOAD_EVENTS, on_rows=on_rows, outcomes=outcomes)
-        if sleep is not None:
-            fetch.sleep = sleep
-
-        _load(pipeline, _source(connector, connections, fetch))
+        # one client, opened here: dlt's contexts do not stand being entered by several of its worker threads
+        with pipeline.sql_client() as client:
+            fetch = Fetch(now, _Landing(client), LOAD_EVENTS, on_rows=on_rows, outcomes=outcomes)
+            if sleep is not None:
+                fetch.sleep = sleep
+            _load(pipeline, _source(connector, connections, fetch))
         if not fetch.unfinished:
             return outcomes
 
@@ -181,8 +184,9 @@ def _finish_pending(pipeline: dlt.Pipeline) -> None:
 class _Landing:
     """The rows that are already in a connector's landing tables, of completed loads only."""
 
-    def __init__(self, pipeline: dlt.Pipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, client: SqlClientBase[Any]) -> None:
+        self._client = client
+        self._lock = Lock()
 
     def known_events(self, stream: Stream, connection_id: str, start: datetime, end: datetime) -> pa.Table | None:
         return self._query(
@@ -214,12 +218,12 @@ class _Landing:
         )
 
     def _query(self, table: str, sql: str, *parameters: Any) -> pa.Table | None:
-        with self._pipeline.sql_client() as client:
-            loads = f"select load_id from {client.make_qualified_table_name('_dlt_loads')} where status = 0"
+        client = self._client
+        loads = f"select load_id from {client.make_qualified_table_name('_dlt_loads')} where status = 0"
+        statement = sql.format(table=client.make_qualified_table_name(table), loads=loads)
+        with self._lock:
             try:
-                with client.execute_query(
-                    sql.format(table=client.make_qualified_table_name(table), loads=loads), *parameters
-                ) as cursor:
+                with client.execute_query(statement, *parameters) as cursor:
                     # dlt 1.31 asks DuckDB for Arrow by a name that DuckDB 2.0 no longer knows
                     read = getattr(cursor.native_cursor, "to_arrow_table", cursor.arrow)
                     return read()

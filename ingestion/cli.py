@@ -1,0 +1,339 @@
+"""The `app-usage` command. Exit codes: 0 all worked, 1 a step failed, 2 wrong usage, 3 some connections failed."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from ingestion.config import ConfigError, Settings
+
+if TYPE_CHECKING:  # dlt and dbt take a second to import: `--help` does without
+    from ingestion.flow import Flow, Progress, Summary
+    from ingestion.sandbox import Options
+
+app = typer.Typer(
+    help=__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    epilog="Start with [bold]app-usage run[/]: without connections it reads a sandbox of four vendors on this machine.",
+)
+sandbox_app = typer.Typer(help="The vendors' APIs on localhost, with a seeded and known truth.", no_args_is_help=True)
+app.add_typer(sandbox_app, name="sandbox")
+
+out, err = Console(), Console(stderr=True)
+
+
+class Exit(IntEnum):
+    """What the shell sees."""
+
+    DONE = 0
+    FAILED = 1
+    SOME_CONNECTIONS_FAILED = 3
+
+
+Target = Annotated[
+    str | None, typer.Option("--target", "-t", envvar="DBT_TARGET", help="dbt target: duckdb, postgres or redshift.")
+]
+Now = Annotated[
+    str | None, typer.Option("--now", envvar="APP_USAGE_NOW", help="The clock of the run, e.g. 2026-01-31T12:00:00Z.")
+]
+Connections = Annotated[
+    Path | None,
+    typer.Option(
+        "--connections",
+        envvar="APP_USAGE_CONNECTIONS",
+        help="TOML file of connections [dim](default: .dlt/connections.toml; none there: the sandbox)[/].",
+    ),
+]
+_PANEL = "Sandbox (only without connections)"
+Seed = Annotated[int, typer.Option(help="Seed of the sandbox's world.", rich_help_panel=_PANEL)]
+Orgs = Annotated[int, typer.Option(min=1, help="How many organisations.", rich_help_panel=_PANEL)]
+People = Annotated[int, typer.Option(min=1, help="People in each.", rich_help_panel=_PANEL)]
+Days = Annotated[int, typer.Option(min=1, help="Days of history.", rich_help_panel=_PANEL)]
+Events = Annotated[float, typer.Option(help="Times the usual number of events.", rich_help_panel=_PANEL)]
+Start = Annotated[str | None, typer.Option(help="First day of history; overrules --days.", rich_help_panel=_PANEL)]
+Fault = Annotated[
+    list[str] | None,
+    typer.Option(help="connection_id=revoked, broken or malformed; may be repeated.", rich_help_panel=_PANEL),
+]
+
+
+@app.command(
+    epilog="Examples: [bold]app-usage run[/] · [bold]app-usage run --every 5m[/] · "
+    "[bold]app-usage run --now 2026-01-31T12:00:00Z --people 200[/]"
+)
+def run(
+    target: Target = None,
+    now: Now = None,
+    connections: Connections = None,
+    every: Annotated[str | None, typer.Option(help="Stay and run again and again, e.g. every 5m, 90s or 1h.")] = None,
+    seed: Seed = 1,
+    orgs: Orgs = 3,
+    people: People = 40,
+    days: Days = 90,
+    events: Events = 1.0,
+    start: Start = None,
+    fault: Fault = None,
+) -> None:
+    """The whole flow once: extract, build, publish."""
+    settings = _settings(target, now, connections)
+    options = _options(seed, orgs, people, days, events, start, fault)
+    pause = _seconds(every) if every else None
+    with _flow(settings, options, "run") as flow:
+        code = _once(flow, "run")
+        if pause is None:
+            raise typer.Exit(code)
+        stop = threading.Event()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda *_: stop.set())
+        while not stop.wait(pause):
+            if not settings.is_now_given:
+                flow.at(datetime.now(UTC))
+            code = _once(flow, "run")
+        raise typer.Exit(code)
+
+
+@app.command(epilog="Example: [bold]app-usage extract --connections connections.toml[/]")
+def extract(
+    target: Target = None,
+    now: Now = None,
+    connections: Connections = None,
+    seed: Seed = 1,
+    orgs: Orgs = 3,
+    people: People = 40,
+    days: Days = 90,
+    events: Events = 1.0,
+    start: Start = None,
+    fault: Fault = None,
+) -> None:
+    """Vendors and product database into the warehouse's landing tables."""
+    settings = _settings(target, now, connections)
+    with _flow(settings, _options(seed, orgs, people, days, events, start, fault), "extract") as flow:
+        raise typer.Exit(_once(flow, "extract"))
+
+
+@app.command(epilog="Examples: [bold]app-usage build[/] · [bold]app-usage build --select user_app_usage+[/]")
+def build(
+    target: Target = None,
+    now: Now = None,
+    select: Annotated[str | None, typer.Option("--select", "-s", help="dbt's selection of models.")] = None,
+    full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Rebuild incremental models.")] = False,
+) -> None:
+    """Landing tables into tested marts, with dbt."""
+    settings = _settings(target, now, None)
+    with _flow(settings, None, "build") as flow:
+        raise typer.Exit(_once(flow, "build", select=select, full_refresh=full_refresh))
+
+
+@app.command(epilog="Example: [bold]PRODUCT_DB_URL=postgresql://… app-usage publish[/]")
+def publish(target: Target = None, now: Now = None) -> None:
+    """The marts of the last build into the product's Postgres, if every test of that build passed."""
+    settings = _settings(target, now, None)
+    with _flow(settings, None, "publish") as flow:
+        raise typer.Exit(_once(flow, "publish"))
+
+
+@sandbox_app.command(epilog="Example: [bold]app-usage sandbox serve --write .dlt[/]")
+def serve(
+    now: Now = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Folder for connections.toml and secrets.toml that point here.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="First port; each vendor takes the next. 0: any free ones.")] = 0,
+    seed: Seed = 1,
+    orgs: Orgs = 3,
+    people: People = 40,
+    days: Days = 90,
+    events: Events = 1.0,
+    start: Start = None,
+    fault: Fault = None,
+) -> None:
+    """Serve the vendors' APIs until interrupted."""
+    from ingestion.sandbox import serve as serve_sandbox
+
+    settings = _settings(None, now, None)
+    serve_sandbox(_options(seed, orgs, people, days, events, start, fault), settings.now, port=port, write=write)
+
+
+@sandbox_app.command(epilog="Example: [bold]app-usage sandbox truth --now 2026-01-31T12:00:00Z > truth.jsonl[/]")
+def truth(
+    now: Now = None,
+    seed: Seed = 1,
+    orgs: Orgs = 3,
+    people: People = 40,
+    days: Days = 90,
+    events: Events = 1.0,
+    start: Start = None,
+) -> None:
+    """Print what really happened, one JSON object a line."""
+    from ingestion.sandbox import Sandbox
+
+    settings = _settings(None, now, None)
+    with Sandbox(_options(seed, orgs, people, days, events, start, None), now=settings.now) as sandbox:
+        sys.stdout.writelines(f"{line}\n" for line in sandbox.truth().to_jsonl())
+
+
+# ---- running
+
+
+@contextmanager
+def _flow(settings: Settings, options: Options | None, command: str) -> Iterator[Flow]:
+    from ingestion.flow import FlowErrors, locked, prepared
+    from ingestion.sandbox import Options as SandboxOptions
+
+    try:
+        with locked(settings, command), prepared(settings, options or SandboxOptions()) as flow:
+            yield flow
+    except FlowErrors as error:
+        _fail(error)
+
+
+def _once(flow: Flow, command: str, **arguments: Any) -> Exit:
+    """One run of a command, told as it goes; its exit code."""
+    from ingestion.flow import FlowErrors, Summary
+
+    summary = Summary()
+    code = Exit.DONE
+    with _progress() as progress:
+        try:
+            getattr(flow, command)(summary, progress, **arguments)
+        except FlowErrors as error:
+            progress.step("")
+            err.print(f"[bold red]failed:[/] {error}", highlight=False, soft_wrap=True)
+            code = Exit.FAILED
+    _print_summary(flow, summary)
+    if code is Exit.DONE and summary.extracted is not None and summary.extracted.failures:
+        code = Exit.SOME_CONNECTIONS_FAILED
+    return code
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Bars on a terminal; lines of text where there is none."""
+    from ingestion.flow import Progress
+
+    if not out.is_terminal:
+        yield Progress(step=lambda name: print(f"{datetime.now(UTC):%H:%M:%S} {name} …", flush=True) if name else None)
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description:9}"), BarColumn(), TextColumn("{task.fields[what]}"))
+    with Bars(*columns, TimeElapsedColumn(), console=out, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+        rows: dict[str, int] = {}
+        lock = threading.Lock()
+
+        def step(name: str) -> None:
+            for task in tasks.values():
+                bars.update(task, total=1, completed=1)
+            if name:
+                tasks[name] = bars.add_task(name, total=None, what="")
+
+        def count(connector: str, more: int) -> None:
+            with lock:
+                rows[connector] = rows.get(connector, 0) + more
+                what = ", ".join(f"{name} {number:,}" for name, number in sorted(rows.items()))
+            bars.update(tasks["extract"], what=what)
+
+        def node(kind: str, name: str) -> None:
+            bars.update(tasks["build"], what=f"{kind} {name}")
+
+        yield Progress(step=step, rows=count, node=node)
+
+
+def _print_summary(flow: Flow, summary: Summary) -> None:
+    extracted, generation = summary.extracted, summary.generation
+    if extracted is not None:
+        table = Table("connector", "new rows", title="Extracted", title_justify="left", box=None)
+        for connector, rows in sorted({**extracted.rows, "product": summary.product_rows}.items()):
+            table.add_row(connector, f"{rows:,}")
+        table.columns[1].justify = "right"
+        out.print(table, "", sep="\n")
+        for (connection, stream), error in sorted(extracted.failures.items()):
+            err.print(f"[yellow]{connection}, {stream}: {error}[/]", highlight=False, soft_wrap=True)
+    if summary.built is not None:
+        built = summary.built
+        out.print(f"[bold]Built[/] {len(built.seconds)} models, {built.tests} tests passed", highlight=False)
+        for warning in built.warnings:
+            err.print(f"[yellow]{warning}[/]", highlight=False, soft_wrap=True)
+    if generation is not None:
+        _print_generation(generation)
+    seconds = " · ".join(f"{step} {value:.1f} s" for step, value in summary.seconds.items())
+    out.print(f"\n[dim]{seconds}[/]", highlight=False)
+    if generation is not None:
+        _print_next_steps(flow)
+
+
+def _print_generation(generation: Any) -> None:
+    if not generation.changed:
+        out.print(f"[bold]Published[/] nothing new: generation {generation.generation_id} stands", highlight=False)
+        return
+    table = Table("table", "rows", "written", "deleted", title=f"Published, generation {generation.generation_id}")
+    table.title_justify, table.box = "left", None
+    for name, counts in sorted(generation.tables.items()):
+        table.add_row(name, f"{counts.total:,}", f"{counts.upserted:,}", f"{counts.deleted:,}")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    out.print("", table, sep="\n")
+
+
+def _print_next_steps(flow: Flow) -> None:
+    from ingestion.postgres import PrivatePostgres
+
+    private = PrivatePostgres(flow.settings.home / "postgres")
+    is_private = str(private.socket_folder) in flow.product_url.replace("%2F", "/")
+    lines = ["app-usage status", "uv run dbt docs generate && uv run dbt docs serve"]
+    if is_private:
+        lines.append(f'{private.psql("product")} -c "select * from app_usage.user_app_usage limit 10"')
+    out.print("\n[bold]Look further[/]", *lines, sep="\n  ", highlight=False, soft_wrap=True)
+
+
+# ---- arguments
+
+
+def _settings(target: str | None, now: str | None, connections: Path | None) -> Settings:
+    try:
+        return Settings.load(target=target, now=now, connections=connections)
+    except ConfigError as error:
+        _fail(error, code=2)
+
+
+def _options(
+    seed: int, orgs: int, people: int, days: int, events: float, start: str | None, fault: list[str] | None
+) -> Options:
+    from ingestion.sandbox import Options
+
+    faults = dict(entry.partition("=")[::2] for entry in fault or [])
+    if unknown := {kind for kind in faults.values() if kind not in ("revoked", "broken", "malformed")}:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: a fault is revoked, broken or malformed")
+    try:
+        first = date.fromisoformat(start) if start else None
+    except ValueError as error:
+        raise typer.BadParameter(f"--start {start!r} is no day such as 2025-11-01") from error
+    return Options(seed=seed, orgs=orgs, people=people, days=days, events=events, start=first, faults=faults)
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text)
+    if not match:
+        raise typer.BadParameter(f"--every {text!r} is no time such as 90s, 5m or 1h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _fail(error: Exception, code: int = Exit.FAILED) -> NoReturn:
+    err.print(f"[bold red]failed:[/] {error}", highlight=False, soft_wrap=True)
+    raise typer.Exit(code)

@@ -1,0 +1,199 @@
+"""One run of the whole flow, and what it stands on: the lock, the sandbox, the private Postgres.
+
+Steps raise exceptions of their own (`FlowErrors`), each of which says the cause and the next command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ingestion.build import Builder, BuildError, Built
+from ingestion.config import ConfigError, Settings
+from ingestion.connections import Connection, ConnectionsError, read_connections
+from ingestion.connectors import connectors
+from ingestion.connectors.product import ProductError
+from ingestion.extract import Extracted, ExtractError, Warehouse, extract, extract_product
+from ingestion.postgres import PostgresError, PrivatePostgres
+from ingestion.publish import Generation, PublishError, publish
+from ingestion.sandbox import Options, Sandbox
+
+
+class LockedError(Exception):
+    """Another run holds the lock."""
+
+
+FlowErrors = (
+    BuildError,
+    ConfigError,
+    ConnectionsError,
+    ExtractError,
+    LockedError,
+    PostgresError,
+    ProductError,
+    PublishError,
+)
+
+
+@dataclass
+class Progress:
+    """Where a run tells what it does; the command line shows it."""
+
+    step: Callable[[str], None] = lambda name: None
+    rows: Callable[[str, int], None] = lambda connector, rows: None
+    node: Callable[[str, str], None] = lambda kind, name: None
+    table: Callable[[str], None] = lambda name: None
+
+
+@dataclass
+class Summary:
+    """What a run did; a step that did not run is None. Seconds by step."""
+
+    extracted: Extracted | None = None
+    product_rows: int = 0
+    built: Built | None = None
+    generation: Generation | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@contextmanager
+def locked(settings: Settings, command: str) -> Iterator[None]:
+    """Only one run at a time works in a data folder. The lock goes with its process, however that ends."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    holder = settings.home / "lock.json"
+    try:
+        with FileLock(settings.home / "lock", timeout=0):
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            holder.write_text(json.dumps({"pid": os.getpid(), "command": command, "since": since}))
+            try:
+                yield
+            finally:
+                holder.unlink(missing_ok=True)
+    except Timeout as error:
+        who = json.loads(holder.read_text()) if holder.exists() else {}
+        raise LockedError(
+            f"`app-usage {who.get('command', '?')}` (process {who.get('pid', '?')}, since {who.get('since', '?')}) "
+            f"is working in {settings.home}; wait for it, or end that process"
+        ) from error
+
+
+class Flow:
+    """The steps of a run over one set of connections. Keep it for the next run: it stays warm."""
+
+    def __init__(self, settings: Settings, connections: list[Connection], sandbox: Sandbox | None) -> None:
+        self.settings = settings
+        self.sandbox = sandbox
+        self._connections = connections
+        self._builder = Builder(settings)
+
+    @property
+    def product_url(self) -> str:
+        """The product database of this run."""
+        if self.settings.product_db_url is None:
+            raise ConfigError("no product database: set PRODUCT_DB_URL")
+        return self.settings.product_db_url
+
+    @property
+    def warehouse(self) -> Warehouse:
+        """Where dlt writes."""
+        return Warehouse(self.settings.destination(), self.settings.pipelines_dir)
+
+    def at(self, now: datetime) -> None:
+        """Move the clock, the sandbox's too."""
+        self.settings = replace(self.settings, now=now)
+        if self.sandbox is not None:
+            self.sandbox.move(now)
+            self.sandbox.fill_product(self.product_url)
+
+    def run(self, summary: Summary, progress: Progress) -> None:
+        """Extract, build, publish. What was done before an exception is in `summary`."""
+        self.extract(summary, progress)
+        self.build(summary, progress)
+        self.publish(summary, progress)
+
+    def extract(self, summary: Summary, progress: Progress) -> None:
+        """Vendors and product database into the landing tables."""
+        progress.step("extract")
+        with _timed(summary, "extract"):
+            summary.product_rows = extract_product(self.warehouse, self.product_url)
+            summary.extracted = extract(
+                self.warehouse, self._connections, connectors(), now=self.settings.now, on_rows=progress.rows
+            )
+
+    def build(
+        self, summary: Summary, progress: Progress, *, select: str | None = None, full_refresh: bool = False
+    ) -> None:
+        """Landing tables into tested marts."""
+        progress.step("build")
+        with _timed(summary, "build"):
+            now = self.settings.now.isoformat() if self.settings.is_now_given else None
+            summary.built = self._builder.build(
+                now=now, select=select, full_refresh=full_refresh, on_node=progress.node
+            )
+
+    def publish(self, summary: Summary, progress: Progress) -> None:
+        """Marts into the product database, of the last build."""
+        progress.step("publish")
+        with _timed(summary, "publish"):
+            summary.generation = publish(
+                manifest=self.settings.target_path / "manifest.json",
+                warehouse=self.settings.destination(),
+                product_url=self.product_url,
+                now=self.settings.now,
+                dbt_invocation_id=summary.built.invocation_id if summary.built else "",
+                pipelines_dir=self.settings.pipelines_dir,
+            )
+
+
+@contextmanager
+def prepared(settings: Settings, sandbox_options: Options) -> Iterator[Flow]:
+    """A flow with all it stands on: connections or the sandbox, the product database or a private one."""
+    with ExitStack() as stack:
+        os.environ["APP_USAGE_HOME"] = str(settings.home)
+        private = PrivatePostgres(settings.home / "postgres")
+        is_private = settings.product_db_url is None
+        if is_private:
+            private.start()
+            settings = replace(settings, product_db_url=private.url("product"))
+        if settings.target == "postgres" and "WAREHOUSE_HOST" not in os.environ:
+            private.start()
+            private.url("warehouse")
+            os.environ["WAREHOUSE_HOST"] = str(private.socket_folder)
+        if settings.connections_file is not None:
+            yield Flow(settings, read_connections(settings.connections_file, connectors()), None)
+            return
+        sandbox = stack.enter_context(Sandbox(sandbox_options, now=settings.now))
+        os.environ.update(sandbox.secrets())
+        sandbox.fill_product(settings.product_db_url or "")
+        yield Flow(settings, _sandbox_connections(sandbox, settings.home), sandbox)
+
+
+def _sandbox_connections(sandbox: Sandbox, home: Path) -> list[Connection]:
+    return [
+        Connection(
+            connection_id=entry["connection_id"],
+            org_id=entry["org_id"],
+            connector=entry["connector"],
+            base_url=entry["base_url"],
+            start_date=datetime.fromisoformat(entry["start_date"]).replace(tzinfo=UTC),
+            settings=entry["settings"],
+        )
+        for entry in sandbox.connections()
+    ]
+
+
+@contextmanager
+def _timed(summary: Summary, step: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        summary.seconds[step] = time.perf_counter() - started
