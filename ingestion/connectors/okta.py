@@ -57,7 +57,7 @@ CONNECTOR = Connector(
                 params={"since": "{start}", "until": "{end}"},
                 format="iso_ms",
                 longest=timedelta(days=30),
-                retention=timedelta(days=90),
+                retention=timedelta(days=180),  # Okta keeps less; asking for more costs an empty page
             ),
             lateness=Lateness(delay=timedelta(minutes=1), usual=timedelta(hours=1), rare=timedelta(days=1)),
             key=Key(("$.uuid",)),
