@@ -26,6 +26,7 @@ from ingestion.records import RecordTyper, Typed, landing_schema
 
 BATCH_BYTES = 16 * 1024 * 1024  # raw records typed at once: large enough for DuckDB's threads, small beside 1 GB
 FIRST_SPAN = timedelta(days=1)  # a first window; the next is twice as long while windows are small
+QUARTER = timedelta(minutes=15)
 PAGES_OF_A_SMALL_WINDOW, PAGES_OF_A_LARGE_WINDOW = (
     4,
     100,
@@ -120,6 +121,7 @@ class _Reader:
         self._typer = RecordTyper(stream, connection, fetch.now)
         self._counts = [0, 0]
         self._pages = 0
+        self._has_landed = self._has_logged = False
         self._window: tuple[datetime | None, datetime | None] = (None, None)
         self._known_rejects: pa.Array | None = None
         self.secrets: list[str] = []
@@ -165,8 +167,9 @@ class _Reader:
             end = min(_ceil(start + span, window.step), until)
             yield from self._read_window(window, start, end, is_known=cursor is not None and start < cursor)
             cursor = max(cursor or end, end)
-            self._state["cursor"] = cursor.isoformat()
-            yield self._log("complete", complete_through=self._complete_through())
+            if self._is_news(self._through(cursor)):
+                self._state["cursor"] = cursor.isoformat()
+                yield self._log("complete", complete_through=self._through(cursor))
             start = end
             if self._pages <= PAGES_OF_A_SMALL_WINDOW:
                 span = min(span * 2, window.longest)
@@ -175,7 +178,7 @@ class _Reader:
             if self._fetch.budget <= 0 and start < until:
                 self._fetch.unfinished = True
                 return
-        if is_deep:
+        if is_deep and self._has_logged:
             self._state["late_read_at"] = now.isoformat()
 
     def _start(self, cursor: datetime | None, until: datetime) -> tuple[datetime, bool]:
@@ -214,9 +217,10 @@ class _Reader:
             seen = pa.chunked_array([chunk for ids in self._ids for chunk in ids.chunks], pa.string())
             gone = known.filter(pc.invert(pc.is_in(known["id"], value_set=seen)))
             rows = pa.concat_tables([rows, self._tombstones(gone)])
-        self._state["listed_at"] = self._fetch.now.isoformat()
         yield from self._landed(rows)
-        yield self._log("complete", complete_through=self._fetch.now)
+        if self._is_news(self._fetch.now):
+            self._state["listed_at"] = self._fetch.now.isoformat()
+            yield self._log("complete", complete_through=self._fetch.now)
 
     def _merged_listing(self, *, is_complete: bool) -> pa.Table:
         rows = pa.concat_tables([landing_schema(self._stream).empty_table(), *self._listed])
@@ -321,6 +325,7 @@ class _Reader:
             self._known_rejects = pa.array([], pa.int64()) if known is None else known["record_hash"].combine_chunks()
         rows = rows.filter(pc.invert(pc.is_in(rows["record_hash"], value_set=self._known_rejects)))
         if rows.num_rows:
+            self._has_landed = True
             yield _marked(rows, "rejected_records")
 
     def _landed(self, rows: pa.Table) -> Iterator[Any]:
@@ -328,6 +333,7 @@ class _Reader:
         self._fetch.budget -= rows.num_rows
         self._fetch.on_rows(self._connector.name, rows.num_rows)
         if rows.num_rows:
+            self._has_landed = True
             yield rows
 
     # ---- the fetch log
@@ -341,7 +347,22 @@ class _Reader:
             value = self._state.get("listed_at")
             return datetime.fromisoformat(value) if value else None
         cursor = self._cursor()
-        return None if cursor is None else min(cursor, self._fetch.now - self._stream.lateness.usual)
+        return None if cursor is None else self._through(cursor)
+
+    def _through(self, cursor: datetime) -> datetime:
+        """Up to when a stream that was read up to `cursor` is expected to be complete."""
+        return min(cursor, self._fetch.now - self._stream.lateness.usual)
+
+    def _is_news(self, complete_through: datetime) -> bool:
+        """Whether a window says anything that the warehouse does not know yet.
+
+        A run every few minutes mostly finds nothing, and then costs no load. Completeness is news when it enters
+        another quarter of an hour: every time zone's midnight is on one, and days are what completeness decides.
+        """
+        known = self._state.get("logged_through")
+        if self._has_landed or known is None:
+            return True
+        return _floor(datetime.fromisoformat(known), QUARTER) != _floor(complete_through, QUARTER)
 
     def _log(
         self,
@@ -352,6 +373,9 @@ class _Reader:
         complete_through: datetime | None = None,
     ) -> Any:
         start, end = window or self._window
+        self._has_logged, self._has_landed = True, False
+        is_complete = outcome == "complete" and complete_through is not None
+        self._state["logged_through"] = complete_through.isoformat() if is_complete and complete_through else None
         row = {
             "connection_id": self._connection.connection_id,
             "org_id": self._connection.org_id,

@@ -143,7 +143,7 @@ class RecordTyper:
         bad = typed.filter(pc.invert(is_good)) if pc.any(pc.invert(is_good)).as_py() else typed.slice(0, 0)
         good = typed.filter(is_good) if bad.num_rows else typed
         if self._stream.kind == "accounts":
-            self.ids = good["record_id"]
+            self.ids = typed["_key"].drop_null()  # a record that cannot be typed is not gone
             good = good.filter(pc.invert(good["_is_known"]))
         rejected = bad.select(["record_hash", "_reason", "payload"]).rename_columns(
             ["record_hash", "reason", "payload"]

@@ -302,3 +302,29 @@ def test_a_lost_working_folder_is_restored_from_the_warehouse(lake: Lake) -> Non
         lake.extract(_connector(), _connection(server.url), NOW + timedelta(minutes=5))
         assert min(request.query["from"] for request in server.requests[before:]) > "2026-01-30T10"
     assert _ids(lake) == ["events:acme-app:1"]
+
+
+def test_a_run_that_finds_nothing_new_loads_nothing_until_completeness_reaches_the_next_quarter_hour(
+    lake: Lake,
+) -> None:
+    app = App()
+    app.events = [_event(1, NOW - timedelta(hours=2))]
+    app.users = [{"id": 1, "email": "1@acme.com"}]
+    loads = "select count(*) from landing_acme_app._dlt_loads"
+    with vendor(app) as server:
+        lake.extract(_connector(streams="both"), _connection(server.url))
+        lake.extract(_connector(streams="both"), _connection(server.url), NOW + timedelta(minutes=5))
+        assert lake.query(loads) == [(1,)]
+        lake.extract(_connector(streams="both"), _connection(server.url), NOW + timedelta(minutes=20))
+    assert lake.query(loads) == [(2,)]
+
+
+def test_a_listed_record_that_cannot_be_typed_is_not_taken_for_gone(lake: Lake) -> None:
+    app = App()
+    app.users = [{"id": 1, "email": "1@acme.com"}, {"id": 2, "email": "2@acme.com"}]
+    with vendor(app) as server:
+        lake.extract(_connector(streams="users"), _connection(server.url))
+        app.users[1]["email"] = "nul\0@acme.com"
+        lake.extract(_connector(streams="users"), _connection(server.url), NOW + timedelta(hours=1))
+    assert lake.query("select count(*) from landing_acme_app.users where is_gone") == [(0,)]
+    assert lake.query("select reason from landing_acme_app.rejected_records") == [("NUL character in text",)]
