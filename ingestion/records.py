@@ -268,7 +268,8 @@ def _records_sql(stream: Stream, record_paths: list[str], item_paths: list[str])
 
 def _reason_sql(stream: Stream, columns: list[Column]) -> str:
     """Why a row can't be typed, in the order in which a person would look; NULL where it can."""
-    cases = ["when json_type(payload) <> 'OBJECT' then 'not a JSON object'"]
+    suspect = "_key is null" if stream.kind == "accounts" else "(_key is null or occurred_at is null)"
+    cases = [f"when {suspect} and json_type(payload) <> 'OBJECT' then 'not a JSON object'"]  # a parse more, if need be
     if stream.explode:
         cases.append(f"when item is null then 'no elements in {stream.explode}'")
     cases += [

@@ -1,0 +1,113 @@
+"""What a run is told from outside: connections, profile, clock. Bad input is named with its place and the remedy."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ingestion.config import ConfigError, Settings, parse_instant, postgres_url
+from ingestion.connections import Connection, ConnectionsError, read_connections
+
+GOOD = """
+[[connections]]
+connection_id = "acme-zoom"
+org_id = "acme"
+connector = "zoom"
+base_url = "http://127.0.0.1:1"
+start_date = "2025-10-01"
+[connections.settings]
+account_id = "a1"
+"""
+
+
+def _read(tmp_path: Path, text: str) -> list[Connection]:
+    path = tmp_path / "connections.toml"
+    path.write_text(text)
+    return read_connections(path, {"zoom", "okta"})
+
+
+def test_a_connection_is_read_with_its_settings_and_its_start_in_utc(tmp_path: Path) -> None:
+    [connection] = _read(tmp_path, GOOD)
+    assert connection == Connection(
+        "acme-zoom", "acme", "zoom", "http://127.0.0.1:1", datetime(2025, 10, 1, tzinfo=UTC), {"account_id": "a1"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD.replace('org_id = "acme"', ""), "org_id is missing"),
+        (GOOD.replace('"zoom"', '"zoomm"'), "no connector 'zoomm'; there are okta, zoom"),
+        (GOOD.replace('"acme-zoom"', '"acme zoom; --"'), "may hold letters"),
+        (GOOD + GOOD, "'acme-zoom' is there twice"),
+        (GOOD.replace("2025-10-01", "first of May"), "no date such as 2025-10-01"),
+        (GOOD.replace("base_url", "base_uri"), "unknown base_uri"),
+        (GOOD.replace("[connections.settings]", 'client_secret = "s"'), "secrets into"),
+        ("connections = 5", r"write each connection as a \[\[connections\]\] table"),
+        ("[[connections", "not valid TOML"),
+    ],
+)
+def test_a_mistake_in_the_connections_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConnectionsError, match=message):
+        _read(tmp_path, text)
+
+
+def test_a_missing_connections_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionsError, match=r"cannot read the connections file .*nowhere.toml: No such file"):
+        read_connections(tmp_path / "nowhere.toml", {"zoom"})
+
+
+def test_a_secret_comes_from_dlts_providers_and_a_missing_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [connection] = _read(tmp_path, GOOD)
+    monkeypatch.setenv("CONNECTIONS__ACME_ZOOM__CLIENT_SECRET", "from the environment")
+    assert connection.secret("client_secret") == "from the environment"
+    with pytest.raises(ConnectionsError, match="set CONNECTIONS__ACME_ZOOM__CLIENT_ID or connections.acme_zoom"):
+        connection.secret("client_id")
+    with pytest.raises(ConnectionsError, match="has no setting 'domain'"):
+        connection.setting("domain")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-01-31T12:00:00Z", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31T12:00:00+02:00", datetime(2026, 1, 31, 10, tzinfo=UTC)),
+        ("2026-01-31", datetime(2026, 1, 31, tzinfo=UTC)),
+    ],
+)
+def test_the_clock_is_read_as_utc(text: str, expected: datetime) -> None:
+    assert parse_instant(text) == expected
+
+
+def test_a_clock_that_is_no_time_is_named() -> None:
+    with pytest.raises(ConfigError, match="'noon' is no time such as"):
+        parse_instant("noon")
+
+
+def test_arguments_overrule_the_environment_and_the_environment_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_USAGE_HOME", str(tmp_path))
+    monkeypatch.setenv("DBT_TARGET", "postgres")
+    monkeypatch.setenv("APP_USAGE_NOW", "2026-01-31T12:00:00Z")
+    settings = Settings.load()
+    assert (settings.home, settings.target, settings.is_now_given) == (tmp_path, "postgres", True)
+    settings = Settings.load(target="duckdb", now="2026-02-01T00:00:00Z")
+    assert (settings.target, settings.now) == ("duckdb", datetime(2026, 2, 1, tzinfo=UTC))
+    assert settings.warehouse["path"] == str(tmp_path / "warehouse.duckdb")
+
+
+def test_an_unknown_target_is_named_with_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="has no target 'oracle'; it has duckdb, postgres, redshift"):
+        _ = Settings.load(target="oracle").warehouse
+
+
+def test_a_password_with_signs_and_a_socket_folder_survive_in_a_url() -> None:
+    url = postgres_url(host="db", port=5432, user="a@b", password="p:/?#@", database="d")  # noqa: S106 (a test's)
+    assert url == "postgresql://a%40b:p%3A%2F%3F%23%40@db:5432/d"
+    url = postgres_url(host="/tmp/x", port=5432, user="u", password="", database="d")  # noqa: S108 (no file is made)
+    assert url.endswith("@localhost:5432/d?host=%2Ftmp%2Fx")
