@@ -74,11 +74,11 @@ class Builder:
         if full_refresh:
             arguments.append("--full-refresh")
         os.environ["APP_USAGE_HOME"] = str(settings.home)
-        stamp = _newest_change(settings.project)
+        stamp = newest_change(settings.project)
         if stamp > self._stamp or now is not None:  # vars are part of the parse
             self._manifest = None
         result = dbtRunner(manifest=self._manifest, callbacks=[_progress(on_node)]).invoke(arguments)
-        reset_adapters()  # lets go of the DuckDB file
+        reset_adapters()  # type: ignore[no-untyped-call]  # lets go of the DuckDB file
         self._stamp = stamp
         return self._read(result)
 
@@ -115,7 +115,8 @@ def _progress(on_node: Callable[[str, str], None]) -> Callable[[Any], None]:
     return callback
 
 
-def _newest_change(project: Path) -> float:
+def newest_change(project: Path) -> float:
+    """When a file that dbt reads last changed, as seconds since 1970."""
     files = [project / "dbt_project.yml", project / "profiles.yml"]
     for folder in _PROJECT_FILES:
         files += [path for path in (project / folder).rglob("*") if path.is_file()]

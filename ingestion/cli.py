@@ -23,6 +23,7 @@ from ingestion.config import ConfigError, Settings
 
 if TYPE_CHECKING:  # dlt and dbt take a second to import: `--help` does without
     from ingestion.flow import Flow, Progress, Summary
+    from ingestion.publish import Generation
     from ingestion.sandbox import Options
 
 app = typer.Typer(
@@ -259,12 +260,14 @@ def _print_summary(flow: Flow, summary: Summary) -> None:
     extracted, generation = summary.extracted, summary.generation
     if extracted is not None:
         table = Table("connector", "new rows", title="Extracted", title_justify="left", box=None)
-        for connector, rows in sorted({**extracted.rows, "product": summary.product_rows}.items()):
+        for connector, rows in sorted(extracted.rows.items()):
             table.add_row(connector, f"{rows:,}")
         table.columns[1].justify = "right"
         out.print(table, "", sep="\n")
         for (connection, stream), error in sorted(extracted.failures.items()):
             err.print(f"[yellow]{connection}, {stream}: {error}[/]", highlight=False, soft_wrap=True)
+    if summary.is_built_before:
+        out.print("[bold]Built[/] nothing: no new loads, no changed model", highlight=False)
     if summary.built is not None:
         built = summary.built
         out.print(f"[bold]Built[/] {len(built.seconds)} models, {built.tests} tests passed", highlight=False)
@@ -278,14 +281,14 @@ def _print_summary(flow: Flow, summary: Summary) -> None:
         _print_next_steps(flow)
 
 
-def _print_generation(generation: Any) -> None:
+def _print_generation(generation: Generation) -> None:
     if not generation.changed:
         out.print(f"[bold]Published[/] nothing new: generation {generation.generation_id} stands", highlight=False)
         return
     table = Table("table", "rows", "written", "deleted", title=f"Published, generation {generation.generation_id}")
     table.title_justify, table.box = "left", None
-    for name, counts in sorted(generation.tables.items()):
-        table.add_row(name, f"{counts.total:,}", f"{counts.upserted:,}", f"{counts.deleted:,}")
+    for result in generation.tables:
+        table.add_row(result.name, f"{result.rows:,}", f"{result.upserted:,}", f"{result.deleted:,}")
     for column in table.columns[1:]:
         column.justify = "right"
     out.print("", table, sep="\n")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import dlt
 from dlt.common.configuration.exceptions import ConfigFieldMissingException
@@ -45,6 +46,17 @@ class Connection:
                 f"connection {self.connection_id!r} has no setting {name!r}: add it under [connections.settings]"
             )
         return self.settings[name]
+
+    @property
+    def time_zone(self) -> ZoneInfo:
+        """The zone in which the vendor writes times without one: the setting `time_zone`, UTC unless given."""
+        name = self.settings.get("time_zone", "UTC")
+        try:
+            return ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, TypeError) as error:
+            raise ConnectionsError(
+                f"connection {self.connection_id!r}: the setting time_zone {name!r} is no zone such as Europe/Berlin"
+            ) from error
 
     def secret(self, name: str) -> str:
         """The value of a secret, asked of dlt's providers now and kept nowhere."""

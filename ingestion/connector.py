@@ -14,15 +14,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
+from urllib.parse import urljoin
 
 import requests
-from dlt.sources.helpers.rest_client.paginators import BasePaginator, SinglePagePaginator
+from dlt.sources.helpers.rest_client.paginators import (
+    BasePaginator,
+    JSONResponseCursorPaginator,
+    SinglePagePaginator,
+)
 from requests.auth import AuthBase
 
 from ingestion.connections import Connection
 
 ColumnType = Literal["text", "bigint", "double", "bool", "timestamp"]
-TimeFormat = Literal["iso", "epoch_s", "epoch_ms", "epoch_us"]
+TimeFormat = Literal["iso", "naive", "epoch_s", "epoch_ms", "epoch_us"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Column:
 
     `path` is a JSON path into `of`: the record, one element of an exploded record, or the record's parent.
     `sql`, where no path will do, is a DuckDB expression over `payload` (and `item`) that yields text.
+    A time in the format `naive` has no zone and is meant in the connection's own (setting `time_zone`, else UTC).
     """
 
     name: str
@@ -48,7 +54,8 @@ class Key:
     `native`: the vendor's own id, from one path or several. `content_hash`: the vendor has none; a hash of the named
     paths plus an ordinal among equals, so that two records that are really identical both count. An explicit list of
     paths rather than the whole record: a field that the vendor adds later must not make old events look new.
-    `aggregate_key`: as native, for a row that stands for many and changes.
+    `aggregate_key`: as native, for a row that stands for many and changes; a part that is absent is a value too.
+    A path `item $.x` is one of the exploded element; without such a path, the element's place in its list is a part.
     """
 
     paths: tuple[str, ...]
@@ -62,12 +69,20 @@ class Window:
     `params` are the request's parameters with `{start}` and `{end}` in them. `step` is the finest step the vendor can
     tell apart (a day for date-only filters): requests are widened to whole steps, and repeats are dropped. `longest`
     is the longest span of one request, `retention` how far back the vendor can be asked at all.
+
+    Not every vendor can be asked for a span. Without `{end}` in `params`, one request reads from the start until now.
+    With no `params`, each request reads all that the vendor still has: where that comes newest first, reading stops at
+    a page with nothing new, and every `rare / 12` it goes on to the end.
+    `start_is_exclusive` asks one step earlier; set it too where the vendor does not say. `is_by_arrival`: the vendor
+    filters by when it recorded an event, so that none turns up behind the cursor, and nothing is read twice.
     """
 
     params: Mapping[str, Any]
-    format: Literal["iso_ms", "iso_s", "epoch_s", "epoch_ms", "date"]
+    format: Literal["iso_ms", "iso_s", "epoch_s", "epoch_ms", "date", "naive"] = "iso_s"
     step: timedelta = timedelta(seconds=1)
+    start_is_exclusive: bool = False
     end_is_inclusive: bool = False
+    is_by_arrival: bool = False
     longest: timedelta = timedelta(days=30)
     retention: timedelta = timedelta(days=365)
 
@@ -87,13 +102,17 @@ class Lateness:
 
 @dataclass(frozen=True)
 class Parent:
-    """A listing whose every record is the start of a stream's request: `path` of the stream may name its `fields`."""
+    """A listing whose every record is the start of a stream's request: `path` of the stream may name its `fields`.
+
+    `is_windowed`: the window's parameters go to the listing and not to the requests that start from its records.
+    """
 
     path: str
     fields: Mapping[str, str]
     records: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     paginator: Callable[[], BasePaginator] = SinglePagePaginator
+    is_windowed: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +125,7 @@ class Stream:
     key: Key
     columns: tuple[Column, ...]
     records: str = ""  # dotted path of the records in a page, a list or a map; empty: the page is the list
+    csv: tuple[str, ...] = ()  # pages are CSV, a record per line; columns that the header must have
     occurred_at: Column | None = None  # events only
     window: Window | None = None  # events only
     lateness: Lateness = Lateness()
@@ -115,9 +135,11 @@ class Stream:
     settings: Mapping[str, str] = field(default_factory=dict)  # parameter -> name of the connection's setting
     ends_on_empty_page: bool = False  # for vendors whose next link never disappears
     explode: str = ""  # JSON path of a list in the record; a row per element
+    may_be_empty: bool = False  # a record without elements is no row, where otherwise it is rejected
     parent: Parent | None = None
     variants: tuple[Mapping[str, Any], ...] = ({},)  # the request once for each of these further parameters
     for_each: str = ""  # a setting that holds a list: the request once per entry, `{item}` in the path
+    needs: str = ""  # a setting without which the connection has no such stream: what not every customer has
     total: str = ""  # dotted path of the vendor's own count: an empty page with a count is a failure, not silence
     base_url: str = ""  # where it differs from the connector's
     order: Literal["newest_first", "oldest_first", "unsorted"] = "unsorted"
@@ -128,18 +150,24 @@ class RateLimit:
     """How a vendor says "slow down", and when to come back.
 
     `reset` names the header; `reset_format` says what it holds: seconds from now, an epoch second or a date.
-    `markers` are words in the body of a 400 or 403 that mean a rate limit rather than a refusal.
+    `markers` are words in the body of a 400 or 403 that mean a rate limit rather than a refusal. `pause`, in seconds,
+    is for a vendor that names no time: how long its limit is known to last.
     """
 
     statuses: tuple[int, ...] = (429,)
     reset: str = "Retry-After"
     reset_format: Literal["seconds", "epoch", "date"] = "seconds"
     markers: tuple[str, ...] = ()
+    pause: float = 0.0
 
 
 @dataclass(frozen=True)
 class Connector:
-    """A vendor. `auth` makes the authentication of a connection, whose token requests must use the session given."""
+    """A vendor. `auth` makes the authentication of a connection, whose token requests must use the session given.
+
+    One whose token expires has `obtain_token`, and says in `header` where the token goes if not into Authorization.
+    One that signs requests has `sign(request)`, called for each attempt, when the request has its final address.
+    """
 
     name: str
     base_url: str
@@ -147,7 +175,49 @@ class Connector:
     streams: tuple[Stream, ...]
     rate_limit: RateLimit = RateLimit()
     headers: Mapping[str, str] = field(default_factory=dict)
-    error_field: str = ""  # a boolean of a 200 page that says whether the call worked, such as Slack's `ok`
+    error_field: str = ""  # a field of a 200 page; the call failed if it is false, "FAIL" or a list of errors
+
+
+class HeaderAuth(AuthBase):
+    """Credentials in headers of the vendor's own. They are its attributes, where secrets to hide are looked for."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        vars(self).update(headers)
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add the headers."""
+        request.headers.update(vars(self))
+        return request
+
+
+class LoneCursorPaginator(JSONResponseCursorPaginator):
+    """For vendors that take a cursor without the parameters that led to it, some of them at another path.
+
+    `keep` are parameters that go along all the same. A cursor without `has_more` is followed until it repeats: a vendor
+    that leaves the flag out must not end a listing early.
+    """
+
+    def __init__(
+        self, *, cursor: str = "cursor", has_more: str = "", path: str = "", keep: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(cursor_path=cursor, cursor_param="cursor")
+        self._has_more, self._path, self._keep = has_more, path, keep
+
+    def update_state(self, response: requests.Response, data: list[Any] | None = None) -> None:
+        """Take the cursor of a page, unless the page says that it is the last."""
+        super().update_state(response, data)
+        if self._has_more and response.json().get(self._has_more) is False:
+            self._has_next_page = False
+
+    def update_request(self, request: requests.Request) -> None:
+        """Make the request for the page that the cursor points to."""
+        sent = (request.json if request.method == "POST" else request.params) or {}
+        following = {name: sent[name] for name in self._keep} | {"cursor": self._next_reference}
+        request.url = urljoin(request.url, self._path) if self._path else request.url
+        if request.method == "POST":
+            request.json = following
+        else:
+            request.params = following
 
 
 def where_equal(source: str, field_: str, value: str, take: str) -> str:

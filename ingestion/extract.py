@@ -10,8 +10,9 @@ import hashlib
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -36,8 +37,6 @@ LOAD_EVENTS = 2_000_000  # events in one load: about a minute's work, so that a 
 PARALLEL_STREAMS = 8  # streams of one connector read at the same time; each waits for its vendor most of the time
 PARALLEL_CONNECTORS = 4
 
-# dlt stamps each Arrow row with its load, and moves the files as they are
-os.environ.setdefault("NORMALIZE__PARQUET_NORMALIZER__ADD_DLT_LOAD_ID", "true")
 os.environ.setdefault("EXTRACT__WORKERS", str(PARALLEL_STREAMS))
 os.environ.setdefault("EXTRACT__MAX_PARALLEL_ITEMS", str(2 * PARALLEL_STREAMS))
 os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
@@ -51,10 +50,14 @@ class ExtractError(Exception):
 
 @dataclass
 class Extracted:
-    """What a run brought: rows by connector, and why connections failed, by (connection, stream)."""
+    """What a run brought: rows by connector, and why connections failed, by (connection, stream).
+
+    `loads` tells a connector's completed loads apart from those of any other moment: their number and the newest.
+    """
 
     rows: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
+    loads: dict[str, str] = field(default_factory=dict)
 
     @property
     def failed_connections(self) -> list[str]:
@@ -64,16 +67,28 @@ class Extracted:
 
 @dataclass(frozen=True)
 class Warehouse:
-    """Where dlt writes, and where it keeps its working files."""
+    """Where dlt writes, and where it keeps its working files. Keep it for the next run: its pipelines stay warm."""
 
     destination: Destination[Any, Any]
     pipelines_dir: Path
+    _pipelines: dict[str, dlt.Pipeline] = field(default_factory=dict)
 
     def pipeline(self, name: str) -> dlt.Pipeline:
-        """The pipeline of a connector; dataset `landing_<name>`."""
-        return dlt.pipeline(
+        """The pipeline of a connector, with nothing pending and its state in step with the dataset `landing_<name>`."""
+        if name in self._pipelines:
+            pipeline = self._pipelines[name]
+            pipeline.activate()
+            return pipeline
+        # of this pipeline alone: each Arrow row is stamped with its load, and a table replaced in one transaction
+        os.environ[f"{name}__NORMALIZE__PARQUET_NORMALIZER__ADD_DLT_LOAD_ID".upper()] = "true"
+        os.environ[f"{name}__DESTINATION__REPLACE_STRATEGY".upper()] = "insert-from-staging"
+        pipeline = dlt.pipeline(
             name, destination=self.destination, dataset_name=f"landing_{name}", pipelines_dir=str(self.pipelines_dir)
         )
+        _load_pending(pipeline)  # what an earlier run had extracted when it was stopped
+        pipeline.sync_destination()  # a lost working folder comes back
+        self._pipelines[name] = pipeline
+        return pipeline
 
 
 def extract(
@@ -97,34 +112,38 @@ def extract(
 
     with ThreadPoolExecutor(PARALLEL_CONNECTORS, thread_name_prefix="connector") as pool:
         runs = [
-            pool.submit(_run_connector, warehouse, connectors[name], group, now, count, sleep)
+            pool.submit(_run_connector, warehouse, connectors[name], group, now, count, sleep, report)
             for name, group in sorted(by_connector.items())
         ]
         for run in runs:
-            report.failures.update({key: error for key, error in run.result().items() if error is not None})
+            run.result()
     return report
 
 
-def extract_product(warehouse: Warehouse, url: str) -> int:
-    """Read the product's own tables in full; rows, or 0 if nothing changed since the last time. Raises ProductError."""
+def extract_product(warehouse: Warehouse, url: str, report: Extracted) -> None:
+    """Read the product's own tables in full, and load them if they changed since the last time. Raises ProductError."""
     tables = product.read_tables(url)
     content = hashlib.sha256(b"".join(_bytes(table) for table in tables.values())).hexdigest()
     pipeline = warehouse.pipeline("product")
-    _finish_pending(pipeline)
-    pipeline.sync_destination()
     state = pipeline.state.get("sources", {}).get("product", {})
     if state.get("content") == content:
-        return 0
+        with pipeline.sql_client() as client:
+            report.loads["product"] = _Landing(client).loads()
+        return
+
+    def rows(table: pa.Table) -> Any:
+        dlt.current.source_state()["content"] = content  # a source's state can be set only while it is extracted
+        yield table
 
     @dlt.source(name="product")
     def source() -> Any:
-        dlt.current.source_state()["content"] = content
-        for name, rows in tables.items():
-            yield dlt.resource([rows], name=name, write_disposition="replace", columns=product.hints(name))
+        for name, table in tables.items():
+            yield dlt.resource(rows, name=name, write_disposition="replace", columns=product.hints(name))(table)
 
-    os.environ.setdefault("DESTINATION__REPLACE_STRATEGY", "insert-from-staging")
     _load(pipeline, source())
-    return sum(table.num_rows for table in tables.values())
+    with pipeline.sql_client() as client:
+        report.loads["product"] = _Landing(client).loads()
+    report.rows["product"] = sum(table.num_rows for table in tables.values())
 
 
 def _run_connector(
@@ -134,19 +153,22 @@ def _run_connector(
     now: datetime,
     on_rows: Callable[[str, int], None],
     sleep: Sleep | None,
-) -> dict[tuple[str, str], str | None]:
+    report: Extracted,
+) -> None:
     pipeline = warehouse.pipeline(connector.name)
-    _finish_pending(pipeline)
     outcomes: dict[tuple[str, str], str | None] = {}
     while True:
         # one client, opened here: dlt's contexts do not stand being entered by several of its worker threads
         with pipeline.sql_client() as client:
-            fetch = Fetch(now, _Landing(client), LOAD_EVENTS, on_rows=on_rows, outcomes=outcomes)
+            landing = _Landing(client)
+            fetch = Fetch(now, landing, LOAD_EVENTS, on_rows=on_rows, outcomes=outcomes)
             if sleep is not None:
                 fetch.sleep = sleep
             _load(pipeline, _source(connector, connections, fetch))
+            report.loads[connector.name] = landing.loads()
         if not fetch.unfinished:
-            return outcomes
+            break
+    report.failures.update({key: error for key, error in outcomes.items() if error is not None})
 
 
 def _source(connector: Connector, connections: list[Connection], fetch: Fetch) -> DltSource:
@@ -160,25 +182,27 @@ def _source(connector: Connector, connections: list[Connection], fetch: Fetch) -
 
 
 def _load(pipeline: dlt.Pipeline, source: DltSource) -> None:
-    try:
-        pipeline.run(source, loader_file_format="parquet")
-    except PipelineStepFailed as error:
-        raise ExtractError(
-            f"pipeline {pipeline.pipeline_name}, step {error.step}: {error.__context__ or error}"
-        ) from error
+    with _failures(pipeline):
+        pipeline.extract(source, loader_file_format="parquet")
+    _load_pending(pipeline)
 
 
-def _finish_pending(pipeline: dlt.Pipeline) -> None:
-    """Load what an earlier run had extracted when it was stopped."""
-    if pipeline.has_pending_data:
-        try:
+def _load_pending(pipeline: dlt.Pipeline) -> None:
+    with _failures(pipeline):
+        if pipeline.has_pending_data:
             pipeline.normalize()
             pipeline.load()
-        except PipelineStepFailed as error:
-            raise ExtractError(
-                f"pipeline {pipeline.pipeline_name} cannot finish an earlier load: {error}; "
-                f"see `dlt pipeline {pipeline.pipeline_name} info`"
-            ) from error
+
+
+@contextmanager
+def _failures(pipeline: dlt.Pipeline) -> Iterator[None]:
+    try:
+        yield
+    except PipelineStepFailed as error:
+        raise ExtractError(
+            f"pipeline {pipeline.pipeline_name} failed to {error.step}: {error.__context__ or error}; "
+            f"see `dlt pipeline {pipeline.pipeline_name} info`, and run again: nothing is lost"
+        ) from error
 
 
 class _Landing:
@@ -216,6 +240,13 @@ class _Landing:
             connection_id,
             stream.name,
         )
+
+    def loads(self) -> str:
+        """What tells the completed loads of now apart from those of another moment."""
+        completed = self._query(
+            "_dlt_loads", "select count(*) as n, max(load_id) as newest from {table} where status = 0"
+        )
+        return "" if completed is None else str(completed.to_pylist()[0])
 
     def _query(self, table: str, sql: str, *parameters: Any) -> pa.Table | None:
         client = self._client

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
+from zoneinfo import ZoneInfo
 
 import dlt
 import msgspec
@@ -82,6 +83,8 @@ class Fetch:
 def resources(connector: Connector, connection: Connection, fetch: Fetch) -> Iterator[DltResource]:
     """A dlt resource for each stream of a connection; each fills its landing table and the two logs."""
     for stream in connector.streams:
+        if stream.needs and stream.needs not in connection.settings:
+            continue
         yield dlt.resource(
             _rows,
             name=f"{connection.connection_id}:{stream.name}",
@@ -94,8 +97,14 @@ def resources(connector: Connector, connection: Connection, fetch: Fetch) -> Ite
 
 
 def _rows(connector: Connector, connection: Connection, stream: Stream, fetch: Fetch) -> Iterator[Any]:
-    """The stream's new rows as Arrow tables, each marked with the table it belongs to."""
-    reader = _Reader(connector, connection, stream, fetch, dlt.current.resource_state())
+    yield from rows(connector, connection, stream, fetch, dlt.current.resource_state())
+
+
+def rows(
+    connector: Connector, connection: Connection, stream: Stream, fetch: Fetch, state: dict[str, Any]
+) -> Iterator[Any]:
+    """The stream's new rows as Arrow tables, each marked with the table it belongs to; `state` keeps its cursor."""
+    reader = _Reader(connector, connection, stream, fetch, state)
     try:
         yield from reader.rows()
     except (FetchError, ConnectionsError) as error:
@@ -121,6 +130,7 @@ class _Reader:
         self._typer = RecordTyper(stream, connection, fetch.now)
         self._counts = [0, 0]
         self._pages = 0
+        self._stops_at_known = False
         self._has_landed = self._has_logged = False
         self._window: tuple[datetime | None, datetime | None] = (None, None)
         self._known_rejects: pa.Array | None = None
@@ -136,6 +146,7 @@ class _Reader:
 
     def failed(self, error: str) -> Iterator[Any]:
         """What came in before the failure stays, and the failure is a row of the fetch log."""
+        self._state.pop("late_read_at", None)  # the pages that did not come may lie behind some that did
         yield from self._leftover()
         self._fetch.outcomes[self._connection.connection_id, self._stream.name] = error
         yield self._log("failed", error=error, complete_through=self._complete_through())
@@ -155,21 +166,26 @@ class _Reader:
             raise TypeError(f"the event stream {stream.name} declares no window")
         cursor = self._cursor()
         until = now - stream.lateness.delay
-        start, is_deep = self._start(cursor, until)
+        start, is_deep = self._start(window, cursor, until)
         oldest = now - window.retention
         if start < oldest:
             if cursor is not None and cursor < oldest:
                 yield self._log("gap", window=(cursor, oldest), error="older than the vendor keeps events")
             start = oldest
         start = _floor(start, window.step)
-        span = min(FIRST_SPAN, window.longest)
+        is_whole = "{end}" not in repr(window.params)
+        span = until - start if is_whole else min(FIRST_SPAN, window.longest)
+        self._stops_at_known = not window.params and stream.order == "newest_first" and not is_deep
+        unlogged: datetime | None = None  # windows that brought no news belong to the next one that does
         while start < until:
             end = min(_ceil(start + span, window.step), until)
             yield from self._read_window(window, start, end, is_known=cursor is not None and start < cursor)
             cursor = max(cursor or end, end)
+            unlogged = min(unlogged or start, start)
             if self._is_news(self._through(cursor)):
                 self._state["cursor"] = cursor.isoformat()
-                yield self._log("complete", complete_through=self._through(cursor))
+                yield self._log("complete", window=(unlogged, end), complete_through=self._through(cursor))
+                unlogged = None
             start = end
             if self._pages <= PAGES_OF_A_SMALL_WINDOW:
                 span = min(span * 2, window.longest)
@@ -181,15 +197,18 @@ class _Reader:
         if is_deep and self._has_logged:
             self._state["late_read_at"] = now.isoformat()
 
-    def _start(self, cursor: datetime | None, until: datetime) -> tuple[datetime, bool]:
+    def _start(self, window: Window, cursor: datetime | None, until: datetime) -> tuple[datetime, bool]:
         """Where to begin, and whether that covers everything that may rarely be late."""
-        lateness, window = self._stream.lateness, self._stream.window
+        lateness = self._stream.lateness
         if cursor is None:
-            longest = window.retention if window else timedelta()
-            return self._connection.start_date or self._fetch.now - longest, True
+            return self._connection.start_date or self._fetch.now - window.retention, True
+        if window.is_by_arrival:
+            return cursor, True
         last = self._state.get("late_read_at")
         is_deep = last is None or abs(self._fetch.now - datetime.fromisoformat(last)) >= lateness.rare / 12
         earliest = self._connection.start_date or datetime.min.replace(tzinfo=UTC)
+        if not window.params:
+            return max(self._fetch.now - window.retention, earliest), is_deep
         overlap = lateness.rare if is_deep else min(lateness.usual, lateness.rare)
         return max(min(cursor, until) - overlap, earliest), is_deep
 
@@ -200,7 +219,8 @@ class _Reader:
             asked_from, asked_to = _floor(start, window.step), _ceil(end, window.step) + window.step
             known = self._fetch.landing.known_events(self._stream, self._connection.connection_id, asked_from, asked_to)
         self._typer.new_window(start, end, known)
-        bounds = {"start": _bound(start, window, is_end=False), "end": _bound(end, window, is_end=True)}
+        zone = self._connection.time_zone
+        bounds = {"start": _bound(start, window, zone, is_end=False), "end": _bound(end, window, zone, is_end=True)}
         yield from self._requests(_filled(window.params, bounds))
 
     # ---- listings
@@ -254,7 +274,10 @@ class _Reader:
         """All pages of one window or listing, of each variant and of each thing that the stream hangs under."""
         stream = self._stream
         fixed = {name: self._connection.setting(setting) for name, setting in stream.settings.items()}
-        for fields in self._above():
+        of_listing = params if stream.parent and stream.parent.is_windowed else {}
+        if of_listing:
+            params = {}
+        for fields in self._above(of_listing):
             for variant in stream.variants:
                 yield from self._read_pages(fields, {**stream.params, **fixed, **variant, **params})
 
@@ -269,10 +292,17 @@ class _Reader:
             method=stream.method,
             params=params,
             ends_on_empty_page=stream.ends_on_empty_page,
+            csv_columns=stream.csv,
         )
         try:
             for records, envelope in pages:
                 self._pages += 1
+                if self._stops_at_known and records:
+                    landed = self._counts[0]
+                    yield from self._typed(records, fields)
+                    if self._counts[0] == landed:
+                        return
+                    continue
                 if stream.total and not records and not batch and (total := _dig(envelope, stream.total)):
                     raise FetchError(f"{stream.path} answered an empty list, yet counts {total}: check the time format")
                 batch += records
@@ -285,7 +315,7 @@ class _Reader:
             raise
         yield from self._typed(batch, fields)
 
-    def _above(self) -> Iterator[dict[str, str]]:
+    def _above(self, params: Mapping[str, Any]) -> Iterator[dict[str, str]]:
         """The values that fill the path of each request: of a parent's records, of a setting's entries, or none."""
         parent, for_each = self._stream.parent, self._stream.for_each
         if for_each:
@@ -297,13 +327,13 @@ class _Reader:
                 self._path(parent.path, {}),
                 records=parent.records,
                 paginator=parent.paginator(),
-                params=parent.params,
+                params={**parent.params, **params},
             ):
                 for record in map(msgspec.json.decode, records):
                     yield {name: str(_dig(record, path)) for name, path in parent.fields.items()}
 
     def _path(self, path: str, fields: Mapping[str, str]) -> str:
-        return (self._stream.base_url + path).format(**self._connection.settings, **fields)
+        return (self._stream.base_url + path).format_map(_Names(self._connection, fields))
 
     def _typed(self, batch: list[msgspec.Raw], fields: Mapping[str, str]) -> Iterator[Any]:
         if not batch:
@@ -397,6 +427,17 @@ class _Reader:
         return _marked(pa.Table.from_pylist([naive], FETCH_LOG), "fetch_log")
 
 
+class _Names(dict[str, str]):
+    """What a path may name: the fields given, then the connection's settings; what is missing is a ConnectionsError."""
+
+    def __init__(self, connection: Connection, fields: Mapping[str, str]) -> None:
+        super().__init__(fields)
+        self._connection = connection
+
+    def __missing__(self, name: str) -> str:
+        return str(self._connection.setting(name))
+
+
 def _marked(rows: pa.Table, table: str) -> Any:
     """Rows for another table than the resource's own."""
     hints = dlt.mark.make_hints(table_name=table, write_disposition="append", columns=_hints(rows.schema))
@@ -434,9 +475,13 @@ def _filled(template: Any, bounds: Mapping[str, Any]) -> Any:
     return template
 
 
-def _bound(instant: datetime, window: Window, *, is_end: bool) -> str | int:
+def _bound(instant: datetime, window: Window, zone: ZoneInfo, *, is_end: bool) -> str | int:
     """A bound in the vendor's format, widened to its step; at an inclusive end the last step before it."""
     widened = _ceil(instant, window.step) if is_end else _floor(instant, window.step)
+    if window.start_is_exclusive and not is_end:
+        widened -= window.step
+    if window.start_is_exclusive and not is_end:
+        widened -= window.step
     if is_end and window.end_is_inclusive and window.step >= timedelta(days=1):
         widened -= window.step
     if window.format == "date":
@@ -445,6 +490,10 @@ def _bound(instant: datetime, window: Window, *, is_end: bool) -> str | int:
         return int(widened.timestamp())
     if window.format == "epoch_ms":
         return round(widened.timestamp() * 1000)
+    if window.format == "naive":
+        # an hour is there twice when clocks go back: both are asked for, and repeats are dropped
+        margin = timedelta() if zone.key == "UTC" else timedelta(hours=1)
+        return (widened + margin if is_end else widened - margin).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
     precision = "milliseconds" if window.format == "iso_ms" else "seconds"
     return widened.replace(tzinfo=None).isoformat(timespec=precision) + "Z"
 

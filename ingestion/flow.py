@@ -12,17 +12,18 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ingestion.build import Builder, BuildError, Built
+from ingestion.build import Builder, BuildError, Built, newest_change
 from ingestion.config import ConfigError, Settings
 from ingestion.connections import Connection, ConnectionsError, read_connections
 from ingestion.connectors import connectors
 from ingestion.connectors.product import ProductError
 from ingestion.extract import Extracted, ExtractError, Warehouse, extract, extract_product
-from ingestion.postgres import PostgresError, PrivatePostgres
+from ingestion.postgres import SUPERUSER, PostgresError, PrivatePostgres
 from ingestion.publish import Generation, PublishError, publish
 from ingestion.sandbox import Options, Sandbox
 
@@ -58,8 +59,8 @@ class Summary:
     """What a run did; a step that did not run is None. Seconds by step."""
 
     extracted: Extracted | None = None
-    product_rows: int = 0
     built: Built | None = None
+    is_built_before: bool = False
     generation: Generation | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -101,7 +102,7 @@ class Flow:
             raise ConfigError("no product database: set PRODUCT_DB_URL")
         return self.settings.product_db_url
 
-    @property
+    @cached_property
     def warehouse(self) -> Warehouse:
         """Where dlt writes."""
         return Warehouse(self.settings.destination(), self.settings.pipelines_dir)
@@ -116,17 +117,44 @@ class Flow:
     def run(self, summary: Summary, progress: Progress) -> None:
         """Extract, build, publish. What was done before an exception is in `summary`."""
         self.extract(summary, progress)
-        self.build(summary, progress)
+        inputs = self._inputs(summary)
+        if self._built_from() == inputs:
+            summary.is_built_before = True
+        else:
+            self._built_file.unlink(missing_ok=True)
+            self.build(summary, progress)
+            self._built_file.write_text(json.dumps(inputs))
         self.publish(summary, progress)
+
+    def _inputs(self, summary: Summary) -> dict[str, object]:
+        """All that a build's result depends on: the completed loads, the project's files, the clock if it is given.
+
+        A build from the same inputs gives the same tables and the same test results, so it need not be made again.
+        The clock counts in quarters of an hour: every time zone's midnight is on one.
+        """
+        now = self.settings.now.replace(minute=self.settings.now.minute // 15 * 15, second=0, microsecond=0)
+        return {
+            "loads": summary.extracted.loads if summary.extracted else {},
+            "project": newest_change(self.settings.project),
+            "target": self.settings.target,
+            "now": now.isoformat() if self.settings.is_now_given else None,
+        }
+
+    @property
+    def _built_file(self) -> Path:
+        return self.settings.target_path / "built_from.json"
+
+    def _built_from(self) -> object:
+        return json.loads(self._built_file.read_text()) if self._built_file.exists() else None
 
     def extract(self, summary: Summary, progress: Progress) -> None:
         """Vendors and product database into the landing tables."""
         progress.step("extract")
         with _timed(summary, "extract"):
-            summary.product_rows = extract_product(self.warehouse, self.product_url)
             summary.extracted = extract(
                 self.warehouse, self._connections, connectors(), now=self.settings.now, on_rows=progress.rows
             )
+            extract_product(self.warehouse, self.product_url, summary.extracted)
 
     def build(
         self, summary: Summary, progress: Progress, *, select: str | None = None, full_refresh: bool = False
@@ -150,6 +178,7 @@ class Flow:
                 now=self.settings.now,
                 dbt_invocation_id=summary.built.invocation_id if summary.built else "",
                 pipelines_dir=self.settings.pipelines_dir,
+                progress=progress.table,
             )
 
 
@@ -166,7 +195,7 @@ def prepared(settings: Settings, sandbox_options: Options) -> Iterator[Flow]:
         if settings.target == "postgres" and "WAREHOUSE_HOST" not in os.environ:
             private.start()
             private.url("warehouse")
-            os.environ["WAREHOUSE_HOST"] = str(private.socket_folder)
+            os.environ.update(WAREHOUSE_HOST=str(private.socket_folder), WAREHOUSE_USER=SUPERUSER)
         if settings.connections_file is not None:
             yield Flow(settings, read_connections(settings.connections_file, connectors()), None)
             return
@@ -183,7 +212,7 @@ def _sandbox_connections(sandbox: Sandbox, home: Path) -> list[Connection]:
             org_id=entry["org_id"],
             connector=entry["connector"],
             base_url=entry["base_url"],
-            start_date=datetime.fromisoformat(entry["start_date"]).replace(tzinfo=UTC),
+            start_date=datetime.fromisoformat(str(entry["start_date"])).replace(tzinfo=UTC),
             settings=entry["settings"],
         )
         for entry in sandbox.connections()

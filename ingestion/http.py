@@ -7,7 +7,10 @@ raw records without parsing them into Python objects.
 
 from __future__ import annotations
 
+import copy
+import csv
 import email.utils
+import io
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,6 +34,8 @@ LONGEST_WAIT = 900.0  # seconds; the longest reset seen in a vendor's documentat
 TIMEOUT = (10.0, 120.0)  # seconds to connect, seconds between bytes
 
 _LIST = "$"  # the page itself is the list of records; dlt guesses where the selector is empty
+_CSV = "csv:"  # before the columns that a CSV page must have
+_FAILED = (b"false", b'"FAIL"')
 
 Sleep = Callable[[float], None]
 
@@ -72,6 +77,16 @@ class Page(requests.Response):
             raise FetchError(f"{_name(self.request)} answered no such JSON as expected ({kind}): {error}") from error
         return rest, records
 
+    def lines(self, columns: Iterable[str]) -> list[msgspec.Raw]:
+        """The records of a CSV page, which must have `columns`: an error page must not look like an empty list."""
+        try:
+            reader = csv.DictReader(io.StringIO(self.content.decode("utf-8-sig"), newline=""), restkey="_more")
+            if missing := set(columns) - set(reader.fieldnames or ()):
+                raise FetchError(f"{_name(self.request)} answered no CSV with the column {min(missing)!r}")
+            return [msgspec.Raw(msgspec.json.encode(line)) for line in reader]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise FetchError(f"{_name(self.request)} answered no such CSV as expected: {error}") from error
+
     def json(self, **kwargs: Any) -> Any:
         """What `split` left over when the page was read; the whole document before that."""
         envelope = getattr(self, "envelope", None)
@@ -98,6 +113,7 @@ class VendorSession(requests.Session):
         self.mount("https://", _Adapter())
         self.mount("http://", _Adapter())
         self.token_auth: Any = None
+        self.sign: Callable[[requests.PreparedRequest], None] | None = None
         self._rate_limit = rate_limit
         self._base = urlsplit(base_url) if base_url else None
         self._sleep = sleep
@@ -124,6 +140,8 @@ class VendorSession(requests.Session):
             raise FetchError(f"{_name(request)}: {type(error).__name__}, after {ATTEMPTS} tries") from error
 
     def _attempt(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        if self.sign is not None:
+            self.sign(request)
         response = super().send(request, **kwargs)
         if response.status_code == 401 and self._renew_token(request):
             response = super().send(request, **kwargs)
@@ -142,7 +160,9 @@ class VendorSession(requests.Session):
     def _renew_token(self, request: requests.PreparedRequest) -> bool:
         """A fresh token into the request, where the connection has one that expires. Not for the token request."""
         auth = self.token_auth
-        if auth is None or not str(request.headers.get("Authorization")).startswith("Bearer "):
+        header = getattr(auth, "header", "Authorization")
+        token = str(request.headers.get(header, ""))
+        if auth is None or not token or (header == "Authorization" and not token.startswith("Bearer ")):
             return False
         auth.obtain_token()
         auth(request)
@@ -151,7 +171,7 @@ class VendorSession(requests.Session):
     def _pause(self, response: requests.Response) -> float | None:
         value = response.headers.get(self._rate_limit.reset)
         if value is None:
-            return None
+            return self._rate_limit.pause or None
         here = (
             email.utils.parsedate_to_datetime(response.headers["Date"])
             if "Date" in response.headers
@@ -172,6 +192,7 @@ class PageClient(RESTClient):
             session=session,
         )
         session.token_auth = auth if hasattr(auth, "obtain_token") else None
+        session.sign = getattr(auth, "sign", None)
         self._error_field = connector.error_field
 
     def extract_response(self, response: requests.Response, data_selector: Any) -> list[Any]:
@@ -184,9 +205,13 @@ class PageClient(RESTClient):
                 if response.content[:1] == b"{"
                 else {}
             )
-            if bytes(status.get(self._error_field, b"true")) == b"false":
+            value = bytes(status.get(self._error_field, b"true"))
+            if value in _FAILED or value.startswith(b"[{"):
                 reason = bytes(status.get("error", b"unknown")).decode(errors="replace")
                 raise FetchError(f"{_name(response.request)} answered that it failed: {reason}")
+        if data_selector.startswith(_CSV):
+            response.envelope = {}  # type: ignore[attr-defined]
+            return response.lines(data_selector.removeprefix(_CSV).split(","))
         response.envelope, records = response.split("" if data_selector == _LIST else data_selector)  # type: ignore[attr-defined]
         return records
 
@@ -199,6 +224,7 @@ class PageClient(RESTClient):
         method: str = "GET",
         params: Mapping[str, Any] | None = None,
         ends_on_empty_page: bool = False,
+        csv_columns: tuple[str, ...] = (),
     ) -> Iterator[tuple[list[msgspec.Raw], dict[str, Any]]]:
         """Every page once: its raw records and the rest of it.
 
@@ -208,12 +234,13 @@ class PageClient(RESTClient):
         """
         asked: set[str] = set()
         empty = 0
-        body = {"json": dict(params or {})} if method == "POST" else {"params": dict(params or {})}
+        sent = copy.deepcopy(dict(params or {}))  # paginators write into it
+        body = {"json": sent} if method == "POST" else {"params": sent}
         for page in self.paginate(
             path,
             method=cast(Any, method),
             paginator=paginator,
-            data_selector=records or _LIST,
+            data_selector=_CSV + ",".join(csv_columns) if csv_columns else records or _LIST,
             hooks={"response": []},
             **cast(Any, body),
         ):

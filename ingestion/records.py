@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 import duckdb
 import msgspec
@@ -84,6 +85,12 @@ class Typed:
     rejected: pa.Table
 
 
+@cache
+def _engine() -> duckdb.DuckDBPyConnection:
+    """One database in memory for all typers of the process; each works in temporary tables of its own."""
+    return duckdb.connect(config={"memory_limit": "1GB"})
+
+
 class RecordTyper:
     """Types the records of one stream of one connection.
 
@@ -96,7 +103,7 @@ class RecordTyper:
         self._stream = stream
         self._connection = connection
         self._fetched_at = fetched_at.replace(tzinfo=None)
-        self._duckdb = duckdb.connect(config={"threads": 2, "memory_limit": "512MB"})
+        self._duckdb = _engine().cursor()
         self._duckdb.execute("set timezone = 'UTC'")
         self._sql = _typing_sql(stream)
         self.new_window(None, None)
@@ -110,8 +117,8 @@ class RecordTyper:
         self._window = tuple(bound and bound.replace(tzinfo=None) for bound in (start, end))
         self._uncounted: pa.Table | None = None
         self.ids = pa.chunked_array([], pa.string())
-        self._duckdb.execute("create or replace table counted (key varchar, n bigint)")
-        self._duckdb.execute("create or replace table known (id varchar, record_hash bigint)")
+        self._duckdb.execute("create or replace temp table counted (key varchar, n bigint)")
+        self._duckdb.execute("create or replace temp table known (id varchar, record_hash bigint)")
         if known is not None and known.num_rows:
             self._duckdb.register("known_rows", known)
             self._duckdb.execute("insert into known select id, record_hash from known_rows")
@@ -132,6 +139,7 @@ class RecordTyper:
             "org_id": self._connection.org_id,
             "stream": self._stream.name,
             "fetched_at": self._fetched_at,
+            "time_zone": self._connection.time_zone.key,
             **{f"parent_{name}": value for name, value in parent.items()},
         }
         used = {name: value for name, value in constants.items() if f"${name}" in self._sql}
@@ -202,7 +210,9 @@ def _typing_sql(stream: Stream) -> str:
     columns = [*([stream.occurred_at] if stream.occurred_at else []), *stream.columns]
     record_paths = [column.path for column in columns if column.of == "record" and not column.sql]
     record_paths = list(dict.fromkeys([*record_paths, *(path for path in stream.key.paths if path.startswith("$"))]))
-    item_paths = list(dict.fromkeys(column.path for column in columns if column.of == "item" and not column.sql))
+    item_paths = [column.path for column in columns if column.of == "item" and not column.sql]
+    item_keys = [path.removeprefix("item ") for path in stream.key.paths if path.startswith("item ")]
+    item_paths = list(dict.fromkeys([*item_paths, *item_keys]))
 
     def raw(column: Column) -> str:
         if column.sql:
@@ -212,17 +222,22 @@ def _typing_sql(stream: Stream) -> str:
         paths, values = (item_paths, "_item_values") if column.of == "item" else (record_paths, "_values")
         return f"{values}[{paths.index(column.path) + 1}]"
 
-    parts = [
-        f"_values[{record_paths.index(path) + 1}]" if path.startswith("$") else f"cast($parent_{path} as varchar)"
-        for path in stream.key.paths
-    ]
-    if stream.explode:
+    def part(path: str) -> str:
+        if path.startswith("item "):
+            return f"_item_values[{item_paths.index(path.removeprefix('item ')) + 1}]"
+        return (
+            f"_values[{record_paths.index(path) + 1}]" if path.startswith("$") else f"cast($parent_{path} as varchar)"
+        )
+
+    parts = [part(path) for path in stream.key.paths]
+    if stream.explode and not item_keys:
         parts.append("cast(_item_no as varchar)")
     if stream.key.kind == "content_hash":
         key = f"md5(concat_ws(chr(31), {', '.join(f'coalesce({part}, chr(30))' for part in parts)}))"
     else:
         # || and not concat: a missing part makes the key NULL, and the record is rejected
-        key = " || '/' || ".join(parts)
+        is_aggregate = stream.key.kind == "aggregate_key"
+        key = " || '/' || ".join(f"coalesce({part}, '')" if is_aggregate else part for part in parts)
     raws = ", ".join(f'{raw(column)} as "raw_{column.name}"' for column in columns)
     casts = ", ".join(f'{_cast(column)} as "{column.name}"' for column in columns)
     identity = (
@@ -259,10 +274,11 @@ def _records_sql(stream: Stream, record_paths: list[str], item_paths: list[str])
     if not stream.explode:
         return sql
     elements = f"json_extract(payload, {_quote(stream.explode + '[*]')})"
+    nothing = "[]" if stream.may_be_empty else "[cast(null as json)]"
     return f"""
         select *, json_extract_string(item, [{", ".join(map(_quote, item_paths))}]) as _item_values from (
             select *, unnest(_items) as item, generate_subscripts(_items, 1) as _item_no from (
-                select *, case when len({elements}) > 0 then {elements} else [cast(null as json)] end as _items
+                select *, case when len({elements}) > 0 then {elements} else {nothing} end as _items
                 from ({sql})))"""
 
 
@@ -314,6 +330,8 @@ def _cast(column: Column) -> str:
     if column.type == "timestamp":
         if column.format == "iso":
             return f"cast(try_cast({text} as timestamptz) as timestamp)"
+        if column.format == "naive":
+            return f"timezone('UTC', timezone($time_zone, try_cast({text} as timestamp)))"
         scale = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}[column.format]
         return f"try(make_timestamp(cast(try_cast({text} as decimal(28, 6)) * {scale} as bigint)))"
     return f"try_cast({text} as {_SQL_TYPES[column.type]})"

@@ -328,3 +328,13 @@ def test_a_listed_record_that_cannot_be_typed_is_not_taken_for_gone(lake: Lake) 
         lake.extract(_connector(streams="users"), _connection(server.url), NOW + timedelta(hours=1))
     assert lake.query("select count(*) from landing_acme_app.users where is_gone") == [(0,)]
     assert lake.query("select reason from landing_acme_app.rejected_records") == [("NUL character in text",)]
+
+
+def test_a_window_without_news_leaves_no_hole_in_the_fetch_log(lake: Lake) -> None:
+    app = App()
+    with vendor(app) as server:
+        lake.extract(_connector(), _connection(server.url))
+        app.events = [_event(1, NOW + timedelta(days=2))]
+        lake.extract(_connector(), _connection(server.url), NOW + timedelta(days=3))
+    windows = lake.query("select window_start, window_end from landing_acme_app.fetch_log order by 1")
+    assert all(start <= end for (_, end), (start, _) in zip(windows, windows[1:], strict=False))

@@ -92,7 +92,8 @@ def hints(table: str) -> dict[str, Any]:
 
 def _read(cursor: Any, table: str) -> pa.Table:
     schema = pa.schema(list(TABLES[table].items()))
-    cursor.execute(f"select {', '.join(map(_expression, schema))} from public.{table} order by 1, 2")
+    order = ", ".join(str(position) for position in range(1, len(schema) + 1))
+    cursor.execute(f"select {', '.join(map(_expression, schema))} from public.{table} order by {order}")
     return cursor.fetch_arrow_table().cast(schema)
 
 
