@@ -52,11 +52,12 @@ class TrueEvent:
 
 @dataclass(frozen=True, slots=True)
 class TrueAccount:
-    """An account that a vendor's listing has now."""
+    """An account that a vendor's listing has now: of the vendor's own app, or of one that it gives access to."""
 
     org_id: str
     connection_id: str
     connector: str
+    app_id: str
     account_id: str
     account_email: str | None
     account_name: str
@@ -248,24 +249,26 @@ class Sandbox:
     def _true_accounts(self, now: datetime | None) -> Iterator[TrueAccount]:
         at = millis(now or self.now)
         for vendor, connection in self._connections():
-            for account in vendor.accounts(connection):
-                if account.exists(at):
-                    is_closed = account.is_closed(at)
-                    yield TrueAccount(
-                        connection.org.org_id,
-                        connection.connection_id,
-                        connection.connector,
-                        account.account_id,
-                        account.email,
-                        account.name,
-                        account.kind,
-                        account.person_id,
-                        account.actual_person_id,
-                        is_closed,
-                        account.license_name,
-                        instant(account.created_at),
-                        instant(account.closed_at) if is_closed and account.closed_at else None,
-                    )
+            own = [(connection.connector, account) for account in vendor.accounts(connection) if account.exists(at)]
+            given = [(app.app_id, account) for app, account, _ in vendor.assignments(connection, at)]
+            for app_id, account in own + given:
+                is_closed = account.is_closed(at)
+                yield TrueAccount(
+                    connection.org.org_id,
+                    connection.connection_id,
+                    connection.connector,
+                    app_id,
+                    account.account_id,
+                    account.email,
+                    account.name,
+                    account.kind,
+                    account.person_id,
+                    account.actual_person_id,
+                    is_closed,
+                    account.license_name if app_id == connection.connector else None,
+                    instant(account.created_at),
+                    instant(account.closed_at) if is_closed and account.closed_at else None,
+                )
 
     def _connections(self) -> Iterator[tuple[Vendor, Connection]]:
         for vendor in self.vendors.values():

@@ -27,7 +27,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from ingestion.sandbox.world import DAY, HOUR, Membership, Org, Use, World, fraction, instant, key, mix
+from ingestion.sandbox.world import DAY, HOUR, App, Membership, Org, Use, World, fraction, instant, key, mix
 
 # Records in memory per vendor, so that a world of any size is served from a bounded one.
 _CACHED_RECORDS = 150_000
@@ -357,6 +357,12 @@ class Vendor(ABC):
                 found = {account.actual_person_id: account for account in self.accounts(connection)}
                 self._by_person[connection.connection_id] = found
             return self._by_person[connection.connection_id]
+
+    def assignments(
+        self, connection: Connection, at: int, app_id: str | None = None
+    ) -> Iterator[tuple[App, Account, Membership]]:
+        """Who may use which app through this vendor, if it is an identity provider that lists that."""
+        return iter(())
 
     def listing(self, connection: Connection) -> list[Account]:
         """The accounts that exist now."""

@@ -67,7 +67,7 @@ _AGENTS = (
     ("Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:128.0) Gecko/20100101 Firefox/128.0", "Windows 10", "FIREFOX"),
     ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15", "iOS (iPhone)", "SAFARI"),
 )
-_SYSTEM = Account("okta.system", "system@okta.com", "Okta System", "service", None, "okta-system", 0)
+_SYSTEM = Account("okta.system", "system@okta.com", "Okta System", "system", None, "okta-system", 0)
 _WEEK = 7 * DAY
 _CLAUSE = re.compile(r'(status|lastUpdated)\s+(eq|gt|ge|lt|le)\s+"([^"]*)"', re.IGNORECASE)
 
@@ -343,13 +343,8 @@ class Okta(Vendor):
         app = next((app for app in org.apps.values() if _app_id(org, app) == app_id), None)
         if app is None:
             return _error(404, "E0000007", f"Not found: Resource not found: {app_id} (AppInstance)")
-        now = self.now_ms()
-        accounts = {a.actual_person_id: a for a in self.listing(connection) if not a.is_closed(now)}
         users = []
-        for membership in org.memberships(app.app_id):
-            account = accounts.get(membership.person.person_id)
-            if account is None:
-                continue
+        for _, account, membership in self.assignments(connection, self.now_ms(), app.app_id):
             assigned = iso(account.created_at)
             users.append(
                 {
@@ -368,6 +363,15 @@ class Okta(Vendor):
                 }
             )
         return self._slice(request, users, default=50, most=500)
+
+    def assignments(
+        self, connection: Connection, at: int, app_id: str | None = None
+    ) -> Iterator[tuple[App, Account, Membership]]:
+        accounts = {a.actual_person_id: a for a in self.accounts(connection) if a.exists(at) and not a.is_closed(at)}
+        for app in connection.org.apps.values():
+            for membership in connection.org.memberships(app.app_id) if app_id in (None, app.app_id) else ():
+                if account := accounts.get(membership.person.person_id):
+                    yield app, account, membership
 
     def _user(self, connection: Connection, account: Account) -> dict[str, Any]:
         now = self.now_ms()
