@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import sys
@@ -150,6 +151,38 @@ def publish(target: Target = None, now: Now = None) -> None:
         raise typer.Exit(_once(flow, "publish"))
 
 
+@app.command(epilog="Examples: [bold]app-usage status[/] · [bold]app-usage status --json | jq .streams[/]")
+def status(
+    target: Target = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """How far every stream is complete, what failed or was rejected, and what the product shows."""
+    from dataclasses import asdict
+
+    from ingestion.status import published, streams
+
+    with _flow(_settings(target, None, None), None, "status") as flow:
+        found, shown = streams(flow.warehouse), published(flow.product_url)
+        if as_json:
+            document = {"streams": [asdict(s) for s in found], "published": asdict(shown) if shown else None}
+            print(json.dumps(document, default=str, indent=2))
+            return
+        table = Table("connection", "stream", "last fetch", "complete through", "rejected", box=None)
+        for s in found:
+            outcome = f"[red]{s.error}[/]" if s.outcome == "failed" else f"{s.fetched_at:%Y-%m-%d %H:%M}"
+            through = f"{s.complete_through:%Y-%m-%d %H:%M}" if s.complete_through else "[red]never[/]"
+            table.add_row(s.connection_id, s.stream, outcome, through, str(s.rejected or ""))
+        out.print(table if found else "Nothing was extracted yet: app-usage run")
+        if shown is None:
+            out.print("\nNothing was published yet: app-usage run")
+            return
+        rows = ", ".join(f"{name} {count:,}" for name, count in shown.tables.items())
+        out.print(
+            f"\n[bold]Published[/] generation {shown.generation_id} at {shown.published_at:%Y-%m-%d %H:%M} UTC: {rows}",
+            highlight=False,
+        )
+
+
 @sandbox_app.command(epilog="Example: [bold]app-usage sandbox serve --write .dlt[/]")
 def serve(
     now: Now = None,
@@ -196,10 +229,9 @@ def truth(
 @contextmanager
 def _flow(settings: Settings, options: Options | None, command: str) -> Iterator[Flow]:
     from ingestion.flow import FlowErrors, locked, prepared
-    from ingestion.sandbox import Options as SandboxOptions
 
     try:
-        with locked(settings, command), prepared(settings, options or SandboxOptions()) as flow:
+        with locked(settings, command), prepared(settings, options) as flow:
             yield flow
     except FlowErrors as error:
         _fail(error)

@@ -480,8 +480,6 @@ def _bound(instant: datetime, window: Window, zone: ZoneInfo, *, is_end: bool) -
     widened = _ceil(instant, window.step) if is_end else _floor(instant, window.step)
     if window.start_is_exclusive and not is_end:
         widened -= window.step
-    if window.start_is_exclusive and not is_end:
-        widened -= window.step
     if is_end and window.end_is_inclusive and window.step >= timedelta(days=1):
         widened -= window.step
     if window.format == "date":

@@ -92,7 +92,7 @@ class Flow:
     def __init__(self, settings: Settings, connections: list[Connection], sandbox: Sandbox | None) -> None:
         self.settings = settings
         self.sandbox = sandbox
-        self._connections = connections
+        self.connections = connections
         self._builder = Builder(settings)
 
     @property
@@ -152,7 +152,7 @@ class Flow:
         progress.step("extract")
         with _timed(summary, "extract"):
             summary.extracted = extract(
-                self.warehouse, self._connections, connectors(), now=self.settings.now, on_rows=progress.rows
+                self.warehouse, self.connections, connectors(), now=self.settings.now, on_rows=progress.rows
             )
             extract_product(self.warehouse, self.product_url, summary.extracted)
 
@@ -183,8 +183,11 @@ class Flow:
 
 
 @contextmanager
-def prepared(settings: Settings, sandbox_options: Options) -> Iterator[Flow]:
-    """A flow with all it stands on: connections or the sandbox, the product database or a private one."""
+def prepared(settings: Settings, sandbox_options: Options | None) -> Iterator[Flow]:
+    """A flow with all it stands on: the product database or a private one, connections or the sandbox.
+
+    Without connections and without `sandbox_options` there is nothing to extract from, and the other steps work.
+    """
     with ExitStack() as stack:
         os.environ["APP_USAGE_HOME"] = str(settings.home)
         private = PrivatePostgres(settings.home / "postgres")
@@ -198,6 +201,9 @@ def prepared(settings: Settings, sandbox_options: Options) -> Iterator[Flow]:
             os.environ.update(WAREHOUSE_HOST=str(private.socket_folder), WAREHOUSE_USER=SUPERUSER)
         if settings.connections_file is not None:
             yield Flow(settings, read_connections(settings.connections_file, connectors()), None)
+            return
+        if sandbox_options is None:
+            yield Flow(settings, [], None)
             return
         sandbox = stack.enter_context(Sandbox(sandbox_options, now=settings.now))
         os.environ.update(sandbox.secrets())

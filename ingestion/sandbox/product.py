@@ -1,4 +1,4 @@
-"""The product database's input tables (PRODUCT_DB.md, "What we read") as the sandbox's world has them.
+"""The product database's input tables as the sandbox's world has them.
 
 A table is made where there is none, and marked as the sandbox's by its comment. One that bears another comment, or
 none, is somebody's own and is left exactly as it is.

@@ -52,7 +52,7 @@ class Fact:
 class Account:
     """An account as the vendor has it, with who is behind it.
 
-    `person_id`: the employee whom HR's e-mails and aliases lead to, None if they lead to nobody (METRICS.md §0).
+    `person_id`: the employee whom HR's e-mails and aliases lead to, None if they lead to nobody.
     `actual_person_id`: who it really is. Instants in milliseconds; None: not so far. `device`: 64 bits of which its
     client and address are made.
     """
@@ -509,7 +509,7 @@ class Vendor(ABC):
             for record in records:
                 draw = mix(record.salt ^ 0x2EA7)
                 if draw % _REPEATED == 0:
-                    # A re-delivery can come days after the first (KNOWN_TRAPS.md 9).
+                    # A re-delivery can come days after the first.
                     again = record.visible_at + (draw >> 32) % (5 * DAY) * ((draw >> 16) % 2)
                     yield replace(record, visible_at=again, is_repeat=True)
         draw = mix(key(connection.key, stream, day, "malformed"))

@@ -1,9 +1,9 @@
 """Google Workspace: login, SAML and token activities, users, licences.
 
-From Google's discovery documents and VENDOR_APIS.md 2.3. A service account signs a JWT (RS256) in an administrator's
-name and gets an access token for its scopes. Activities come newest first, at most 1000 a page and 180 days old; one
-activity holds one or several events; `id.time` with `id.uniqueQualifier` names it. Too many requests are a 403 or a 429
-with the reason `rateLimitExceeded`, and nothing says when to come back.
+From Google's discovery documents and what public collectors have met. A service account signs a JWT (RS256) in an
+administrator's name and gets an access token for its scopes. Activities come newest first, at most 1000 a page and
+180 days old; one activity holds one or several events; `id.time` with `id.uniqueQualifier` names it. Too many
+requests are a 403 or a 429 with the reason `rateLimitExceeded`, and nothing says when to come back.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Okta: the System Log, users, apps and who is assigned to them.
 
-From Okta's API description and VENDOR_APIS.md 2.1. A query with `until` is *bounded*: it goes by `published`, and its
-last page has no `next` link (Okta's "request types", okta-sdk-python#231). A query without `until` is *polling*: it
-goes by the time at which Okta stored the event, and every page has a `next` link, for ever, the empty ones too.
-`GET /users` leaves out DEPROVISIONED users unless a filter or search asks for them. A 429 tells when to come back in
-X-Rate-Limit-Reset (epoch seconds, of the same clock as the Date header) and has no Retry-After.
+From Okta's API description and what public collectors have met. A query with `until` is *bounded*: it goes by
+`published`, and its last page has no `next` link (Okta's "request types", okta-sdk-python#231). A query without
+`until` is *polling*: it goes by the time at which Okta stored the event, and every page has a `next` link, for ever,
+the empty ones too. `GET /users` leaves out DEPROVISIONED users unless a filter or search asks for them. A 429 tells
+when to come back in X-Rate-Limit-Reset (epoch seconds, of the same clock as the Date header) and has no Retry-After.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Slack: audit logs of an Enterprise Grid, members, and who is billed.
 
-From Slack's API description and VENDOR_APIS.md 2.5. `oldest` and `latest` are whole seconds, both inclusive; newest
-first; at most 9999 a page. A cursor holds a place in the log and no lower bound: without the same `oldest` beside it,
-paging runs on into the past (elastic/integrations#8163). The Web API says "no" with status 200 and `ok: false`; the
-audit API with a status.
+From Slack's API description and what public collectors have met. `oldest` and `latest` are whole seconds, both
+inclusive; newest first; at most 9999 a page. A cursor holds a place in the log and no lower bound: without the same
+`oldest` beside it, paging runs on into the past (elastic/integrations#8163). The Web API says "no" with status 200
+and `ok: false`; the audit API with a status.
 """
 
 from __future__ import annotations

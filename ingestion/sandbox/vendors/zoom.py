@@ -1,6 +1,6 @@
 """Zoom: sign-in activities and users.
 
-From its API reference and from what collectors have met (VENDOR_APIS.md 2.4): server-to-server OAuth; the report takes
+From its API reference and from what public collectors have met: server-to-server OAuth; the report takes
 dates only, both inclusive and in UTC, one month at most, of the last six months; newest first; `next_page_token` is ""
 at the end, belongs to its query and expires after 15 minutes. Activities have no id: two sign-ins of one second with
 one client are the same text, and both happened. `version`, `client_type` and `ip_address` may be missing.

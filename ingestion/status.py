@@ -1,0 +1,89 @@
+"""What state everything is in: how far each stream is complete, what failed, what was rejected, what is published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg2
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+
+from ingestion.connectors import connectors
+from ingestion.extract import Warehouse
+
+
+@dataclass(frozen=True)
+class StreamStatus:
+    """A stream of a connection. Instants are naive UTC; None: never."""
+
+    connection_id: str
+    stream: str
+    outcome: str
+    complete_through: datetime | None
+    fetched_at: datetime | None
+    rejected: int
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Published:
+    """The product's newest generation, and the rows of each published table."""
+
+    generation_id: str
+    published_at: datetime
+    tables: dict[str, int]
+
+
+def streams(warehouse: Warehouse) -> list[StreamStatus]:
+    """The newest fetch of every stream that was ever read."""
+    found: list[StreamStatus] = []
+    for connector in sorted(connectors()):
+        with warehouse.pipeline(connector).sql_client() as client:
+            log, rejects = map(client.make_qualified_table_name, ("fetch_log", "rejected_records"))
+            rows = _rows(
+                client,
+                "select connection_id, stream, outcome, complete_through, fetched_at, error from (select *,"
+                " row_number() over (partition by connection_id, stream order by fetched_at desc, window_start desc)"
+                f" as newest from {log}) as fetches where newest = 1 order by connection_id, stream",
+            )
+            counts = _rows(
+                client,
+                "select connection_id, stream, count(distinct record_hash)"
+                f" from {rejects} group by connection_id, stream",
+            )
+            rejected = {row[:2]: row[2] for row in counts}
+        found += [
+            StreamStatus(connection, stream, outcome, through, at, rejected.get((connection, stream), 0), error)
+            for connection, stream, outcome, through, at, error in rows
+        ]
+    return found
+
+
+def published(product_url: str) -> Published | None:
+    """What the product shows; None if nothing was ever published there."""
+    connection = psycopg2.connect(product_url)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("select to_regclass('app_usage.generations')")
+            if cursor.fetchone() == (None,):
+                return None
+            cursor.execute(
+                "select generation_id, published_at from app_usage.generations"
+                " where status = 'published' order by published_at desc, generation_id desc limit 1"
+            )
+            newest = cursor.fetchone()
+            cursor.execute(
+                "select table_name, cast(sum(rows) as bigint) from app_usage_ledger.orgs group by 1 order by 1"
+            )
+            return Published(newest[0], newest[1], dict(cursor.fetchall())) if newest else None
+    finally:
+        connection.close()
+
+
+def _rows(client: Any, sql: str) -> list[tuple[Any, ...]]:
+    try:
+        with client.execute_query(sql) as cursor:
+            return [tuple(row) for row in cursor.fetchall()]
+    except DatabaseUndefinedRelation:
+        return []
