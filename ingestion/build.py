@@ -1,6 +1,7 @@
 """Builds and tests the models with dbt, in this process: dbt's start-up is most of a small build's time.
 
-A warm process keeps the parsed project and parses again only when a file of it changed.
+A warm process keeps the parsed project and parses again only when a file of it changed. dbt takes seconds to import,
+so it is imported when there is something to build: a run that finds nothing new does without.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from dbt.adapters.factory import reset_adapters
-from dbt.cli.main import dbtRunner, dbtRunnerResult
-from dbt.contracts.graph.manifest import Manifest
+from typing import TYPE_CHECKING, Any
 
 from ingestion.config import Settings
+
+if TYPE_CHECKING:
+    from dbt.cli.main import dbtRunnerResult
+    from dbt.contracts.graph.manifest import Manifest
 
 _PROJECT_FILES = ("models", "macros", "seeds", "snapshots", "tests/dbt")
 
@@ -57,6 +58,9 @@ class Builder:
         `on_node(kind, name)` is called when a node is done. Raises BuildError when anything failed: then nothing
         may be published.
         """
+        from dbt.adapters.factory import reset_adapters
+        from dbt.cli.main import dbtRunner
+
         settings = self._settings
         arguments = [
             "build",

@@ -7,9 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg2
-from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
-from ingestion.connectors import connectors
 from ingestion.extract import Warehouse
 
 
@@ -38,25 +36,27 @@ class Published:
 def streams(warehouse: Warehouse) -> list[StreamStatus]:
     """The newest fetch of every stream that was ever read."""
     found: list[StreamStatus] = []
-    for connector in sorted(connectors()):
-        with warehouse.pipeline(connector).sql_client() as client:
-            log, rejects = map(client.make_qualified_table_name, ("fetch_log", "rejected_records"))
-            rows = _rows(
+    with warehouse.pipeline("product").sql_client() as client:
+        for dataset in _datasets(client, "fetch_log"):
+            newest = _rows(
                 client,
                 "select connection_id, stream, outcome, complete_through, fetched_at, error from (select *,"
                 " row_number() over (partition by connection_id, stream order by fetched_at desc, window_start desc)"
-                f" as newest from {log}) as fetches where newest = 1 order by connection_id, stream",
+                f" as newest from {dataset}.fetch_log) as fetches where newest = 1 order by connection_id, stream",
             )
-            counts = _rows(
-                client,
-                "select connection_id, stream, count(distinct record_hash)"
-                f" from {rejects} group by connection_id, stream",
-            )
-            rejected = {row[:2]: row[2] for row in counts}
-        found += [
-            StreamStatus(connection, stream, outcome, through, at, rejected.get((connection, stream), 0), error)
-            for connection, stream, outcome, through, at, error in rows
-        ]
+            rejected = {
+                (connection, stream): count
+                for rejects in set(_datasets(client, "rejected_records")) & {dataset}
+                for connection, stream, count in _rows(
+                    client,
+                    "select connection_id, stream, count(distinct record_hash)"
+                    f" from {rejects}.rejected_records group by connection_id, stream",
+                )
+            }
+            found += [
+                StreamStatus(connection, stream, outcome, through, at, rejected.get((connection, stream), 0), error)
+                for connection, stream, outcome, through, at, error in newest
+            ]
     return found
 
 
@@ -81,9 +81,15 @@ def published(product_url: str) -> Published | None:
         connection.close()
 
 
+def _datasets(client: Any, table: str) -> list[str]:
+    rows = _rows(
+        client,
+        "select table_schema from information_schema.tables"
+        f" where table_name = '{table}' and table_schema like 'landing!_%' escape '!' order by 1",
+    )
+    return [row[0] for row in rows]
+
+
 def _rows(client: Any, sql: str) -> list[tuple[Any, ...]]:
-    try:
-        with client.execute_query(sql) as cursor:
-            return [tuple(row) for row in cursor.fetchall()]
-    except DatabaseUndefinedRelation:
-        return []
+    with client.execute_query(sql) as cursor:
+        return [tuple(row) for row in cursor.fetchall()]
