@@ -198,11 +198,26 @@ def serve(
     start: Start = None,
     fault: Fault = None,
 ) -> None:
-    """Serve the vendors' APIs until interrupted."""
+    """Serve the vendors' APIs until interrupted, and fill the product database's input tables."""
+    from ingestion.flow import product_database
+    from ingestion.postgres import PostgresError
+    from ingestion.sandbox import Sandbox
     from ingestion.sandbox import serve as serve_sandbox
 
     settings = _settings(None, now, None)
-    serve_sandbox(_options(seed, orgs, people, days, events, start, fault), settings.now, port=port, write=write)
+
+    def ready(sandbox: Sandbox) -> None:
+        for table, done in sandbox.fill_product(product_database(settings)).items():
+            out.print(f"public.{table}: {done}", highlight=False)
+        for connection in sandbox.connections():
+            out.print(f"{connection['connection_id']} at {connection['base_url']}", highlight=False)
+        out.print("Serving. Ctrl-C ends it." + (f" {write}/connections.toml leads here." if write else ""))
+
+    options = _options(seed, orgs, people, days, events, start, fault)
+    try:
+        serve_sandbox(options, settings.now if settings.is_now_given else None, port=port, write=write, ready=ready)
+    except PostgresError as error:
+        _fail(error)
 
 
 @sandbox_app.command(epilog="Example: [bold]app-usage sandbox truth --now 2026-01-31T12:00:00Z > truth.jsonl[/]")

@@ -40,7 +40,7 @@ PARALLEL_CONNECTORS = 4
 os.environ.setdefault("EXTRACT__WORKERS", str(PARALLEL_STREAMS))
 os.environ.setdefault("EXTRACT__MAX_PARALLEL_ITEMS", str(2 * PARALLEL_STREAMS))
 os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
-os.environ.setdefault("RUNTIME__LOG_LEVEL", "ERROR")  # what matters is said by exceptions and the fetch log
+os.environ.setdefault("RUNTIME__LOG_LEVEL", "CRITICAL")  # what matters is said by exceptions and the fetch log
 warnings.filterwarnings("ignore", message="Arrow output on a DB-API result")  # dlt's cursor is one; the copy is small
 
 

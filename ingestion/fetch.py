@@ -448,7 +448,7 @@ def _hints(schema: pa.Schema) -> Any:
     """dlt column hints for an Arrow schema: naive timestamps, and the payload of events as JSON."""
     kinds = {pa.string(): "text", pa.int64(): "bigint", pa.float64(): "double", pa.bool_(): "bool"}
     hints: dict[str, dict[str, Any]] = {}
-    is_log = "reason" in schema.names
+    is_log = not {"event_id", "record_id"} & set(schema.names)  # any other name may be a column of a vendor
     for column in schema:
         if pa.types.is_timestamp(column.type):
             hints[column.name] = {"data_type": "timestamp", "timezone": False, "precision": 6}

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,7 +21,7 @@ from ingestion.build import Builder, BuildError, Built, newest_change
 from ingestion.config import ConfigError, Settings
 from ingestion.connections import Connection, ConnectionsError, read_connections
 from ingestion.connectors import connectors
-from ingestion.connectors.product import ProductError
+from ingestion.connectors.product import ProductError, make_missing_tables
 from ingestion.extract import Extracted, ExtractError, Warehouse, extract, extract_product
 from ingestion.postgres import SUPERUSER, PostgresError, PrivatePostgres
 from ingestion.publish import Generation, PublishError, publish
@@ -182,36 +182,44 @@ class Flow:
             )
 
 
+def product_database(settings: Settings) -> str:
+    """The URL of the product database: the given one, else that of a private Postgres, which is started."""
+    if settings.product_db_url is not None:
+        return settings.product_db_url
+    private = PrivatePostgres(settings.home / "postgres")
+    private.start()
+    return private.url("product")
+
+
 @contextmanager
 def prepared(settings: Settings, sandbox_options: Options | None) -> Iterator[Flow]:
     """A flow with all it stands on: the product database or a private one, connections or the sandbox.
 
     Without connections and without `sandbox_options` there is nothing to extract from, and the other steps work.
     """
-    with ExitStack() as stack:
-        os.environ["APP_USAGE_HOME"] = str(settings.home)
+    os.environ["APP_USAGE_HOME"] = str(settings.home)
+    is_private = settings.product_db_url is None
+    settings = replace(settings, product_db_url=product_database(settings))
+    product_url = settings.product_db_url or ""
+    if settings.target == "postgres" and "WAREHOUSE_HOST" not in os.environ:
         private = PrivatePostgres(settings.home / "postgres")
-        is_private = settings.product_db_url is None
+        private.start()
+        private.url("warehouse")
+        os.environ.update(WAREHOUSE_HOST=str(private.socket_folder), WAREHOUSE_USER=SUPERUSER)
+    if settings.connections_file is not None:
         if is_private:
-            private.start()
-            settings = replace(settings, product_db_url=private.url("product"))
-        if settings.target == "postgres" and "WAREHOUSE_HOST" not in os.environ:
-            private.start()
-            private.url("warehouse")
-            os.environ.update(WAREHOUSE_HOST=str(private.socket_folder), WAREHOUSE_USER=SUPERUSER)
-        if settings.connections_file is not None:
-            yield Flow(settings, read_connections(settings.connections_file, connectors()), None)
-            return
-        if sandbox_options is None:
-            yield Flow(settings, [], None)
-            return
-        sandbox = stack.enter_context(Sandbox(sandbox_options, now=settings.now))
-        os.environ.update(sandbox.secrets())
-        sandbox.fill_product(settings.product_db_url or "")
-        yield Flow(settings, _sandbox_connections(sandbox, settings.home), sandbox)
+            make_missing_tables(product_url)
+        yield Flow(settings, read_connections(settings.connections_file, connectors()), None)
+    elif sandbox_options is None:
+        yield Flow(settings, [], None)
+    else:
+        with Sandbox(sandbox_options, now=settings.now) as sandbox:
+            os.environ.update(sandbox.secrets())
+            sandbox.fill_product(product_url)
+            yield Flow(settings, _sandbox_connections(sandbox), sandbox)
 
 
-def _sandbox_connections(sandbox: Sandbox, home: Path) -> list[Connection]:
+def _sandbox_connections(sandbox: Sandbox) -> list[Connection]:
     return [
         Connection(
             connection_id=entry["connection_id"],

@@ -77,6 +77,19 @@ def read_tables(url: str) -> dict[str, pa.Table]:
         ) from error
 
 
+def make_missing_tables(url: str) -> None:
+    """Empty tables where there are none: for a private product database, so that accounts can be read without one."""
+    names = {TEXT: "text", DATE: "date", INT: "bigint", FLOAT: "double precision", MONEY: "numeric(12, 2)"}
+    with adbc_driver_postgresql.dbapi.connect(url) as connection, connection.cursor() as cursor:
+        for table, columns in TABLES.items():
+            typed = (
+                f"{name} {'text[]' if name in _ARRAYS else names.get(kind, 'timestamptz')}"
+                for name, kind in columns.items()
+            )
+            cursor.execute(f"create table if not exists public.{table} ({', '.join(typed)})")
+        connection.commit()
+
+
 def hints(table: str) -> dict[str, Any]:
     """dlt column hints of a table."""
     kinds: dict[pa.DataType, dict[str, Any]] = {

@@ -288,9 +288,10 @@ def serve(
     *,
     port: int = 0,
     write: Path | None = None,
+    ready: Callable[[Sandbox], None] = lambda sandbox: None,
     until: threading.Event | None = None,
 ) -> None:
-    """Serves until it is interrupted or `until` is set.
+    """Serves until it is interrupted or `until` is set; calls `ready` when it does.
 
     `write`: a folder for the connections.toml and secrets.toml that lead here; both stay valid for a later process with
     the same options and the same `port`.
@@ -298,6 +299,7 @@ def serve(
     with Sandbox(options, now, port=port) as sandbox:
         if write:
             sandbox.write_files(write)
+        ready(sandbox)
         with contextlib.suppress(KeyboardInterrupt):
             (until or threading.Event()).wait()
 
