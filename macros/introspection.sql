@@ -1,0 +1,24 @@
+{% macro exists(relation) %}
+    {%- if not execute or not can_introspect() -%}
+        {{ return(true) }}
+    {%- endif -%}
+    {{ return(adapter.get_relation(relation.database, relation.schema, relation.identifier) is not none) }}
+{% endmacro %}
+
+
+{# Not in `dbt compile --no-introspect`, which needs no warehouse, nor in unit tests, whose inputs are not in it. #}
+{% macro can_introspect() %}
+    {{ return(flags.INTROSPECT is not sameas false and model.resource_type != 'unit_test') }}
+{% endmacro %}
+
+
+{# As dbt's own, for our kinds of incremental model too; without a warehouse, a var says which branch to compile. #}
+{% macro is_incremental() %}
+    {%- if not execute or model.config.materialized not in ['incremental', 'landed_incremental'] -%}
+        {{ return(false) }}
+    {%- elif not can_introspect() -%}
+        {{ return(var('compile_incremental')) }}
+    {%- endif -%}
+    {%- set relation = load_relation(this) -%}
+    {{ return(relation is not none and relation.type == 'table' and not should_full_refresh()) }}
+{% endmacro %}

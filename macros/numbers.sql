@@ -1,0 +1,24 @@
+{# A relation with the numbers from 1 to `count` in the column `number`. #}
+{% macro numbers(count) %}
+    {{- return(adapter.dispatch('numbers')(count)) -}}
+{% endmacro %}
+
+{% macro default__numbers(count) -%}
+    (select series.number from generate_series(1, {{ count }}) as series (number))
+{%- endmacro %}
+
+{# generate_series() runs on Redshift's leader node only, where it meets no table. #}
+{% macro redshift__numbers(count) -%}
+    (
+        select 1
+            {%- for power in range((count - 1) | string | length) %} + {{ 10 ** power }} * digit_{{ power }}.digit {%- endfor %} as number
+        from
+            {%- for power in range((count - 1) | string | length) %}
+            {{ 'cross join ' if not loop.first }}(
+                {%- for digit in range(10) %}select {{ digit }} as digit{{ ' union all ' if not loop.last }}{% endfor -%}
+            ) as digit_{{ power }}
+            {%- endfor %}
+        where 1
+            {%- for power in range((count - 1) | string | length) %} + {{ 10 ** power }} * digit_{{ power }}.digit {%- endfor %} <= {{ count }}
+    )
+{%- endmacro %}

@@ -1,0 +1,43 @@
+{# The name under which an app is looked up. #}
+{% macro normalized_name(name) -%}
+    lower(trim({{ name }}))
+{%- endmacro %}
+
+
+{#
+    The parts of a list in a text column, a row each: `a|b`, or JSON `["a", "b"]` whose elements hold no comma. Counted
+    and split, because no two engines share a way to unnest.
+#}
+{% macro split_rows(relation, keys, list, delimiter='|', most=40) %}
+    select
+        {%- for key in keys %}
+        listed.{{ key }},
+        {%- endfor %}
+        trim(split_part(
+            replace(replace(replace(listed.{{ list }}, '[', ''), ']', ''), '"', ''),
+            '{{ delimiter }}',
+            numbers.number
+        )) as part
+    from {{ relation }} as listed
+    inner join {{ numbers(most) }} as numbers
+        on numbers.number <= 1 + length(listed.{{ list }}) - length(replace(listed.{{ list }}, '{{ delimiter }}', ''))
+{% endmacro %}
+
+
+{# A short text that changes when the content of a seed does: seeds decide what the past counts as. #}
+{% macro version_of_seeds(seeds) %}
+    {%- if not execute -%}
+        {{ return('') }}
+    {%- endif -%}
+    {%- set checksums = [] -%}
+    {%- for seed in seeds -%}
+        {%- do checksums.append(graph.nodes['seed.' ~ project_name ~ '.' ~ seed].checksum.checksum) -%}
+    {%- endfor -%}
+    {{ return(local_md5(checksums | join)[:8]) }}
+{% endmacro %}
+
+
+{# An app that no catalogue knows is discovered under its own name, cut to what a column holds, and never dropped. #}
+{% macro app_id(app_name, catalog_app_id) -%}
+    coalesce({{ catalog_app_id }}, 'discovered:' || coalesce(nullif(substring({{ normalized_name(app_name) }}, 1, 200), ''), 'unnamed'))
+{%- endmacro %}

@@ -1,0 +1,67 @@
+{# Checked on DuckDB 2.0 (with icu) and PostgreSQL 15; Redshift by its documentation. Instants are UTC timestamps. #}
+
+{# The date that a clock in the time zone shows at an instant. #}
+{% macro local_date(instant, time_zone) %}
+    {{- return(adapter.dispatch('local_date')(instant, time_zone)) -}}
+{% endmacro %}
+
+{% macro default__local_date(instant, time_zone) -%}
+    cast(timezone({{ time_zone }}, timezone('UTC', {{ instant }})) as date)
+{%- endmacro %}
+
+{% macro redshift__local_date(instant, time_zone) -%}
+    cast(convert_timezone('UTC', {{ time_zone }}, {{ instant }}) as date)
+{%- endmacro %}
+
+
+{# The instant at which a date begins in the time zone. #}
+{% macro day_starts_at(date, time_zone) %}
+    {{- return(adapter.dispatch('day_starts_at')(date, time_zone)) -}}
+{% endmacro %}
+
+{% macro default__day_starts_at(date, time_zone) -%}
+    timezone('UTC', timezone({{ time_zone }}, cast({{ date }} as timestamp)))
+{%- endmacro %}
+
+{% macro redshift__day_starts_at(date, time_zone) -%}
+    convert_timezone({{ time_zone }}, 'UTC', cast({{ date }} as timestamp))
+{%- endmacro %}
+
+
+{# The whole days from `start` to `end`. #}
+{% macro days_between(start, end) %}
+    {{- return(adapter.dispatch('days_between')(start, end)) -}}
+{% endmacro %}
+
+{% macro default__days_between(start, end) -%}
+    ({{ end }} - {{ start }})
+{%- endmacro %}
+
+{% macro redshift__days_between(start, end) -%}
+    datediff(day, {{ start }}, {{ end }})
+{%- endmacro %}
+
+
+{# The instant that the build counts back from: see the var in dbt_project.yml. #}
+{% macro now() -%}
+    {%- if var('now') -%}
+        cast('{{ modules.datetime.datetime.fromisoformat(var("now").replace("Z", "+00:00")).astimezone(modules.pytz.utc)
+            .strftime("%Y-%m-%d %H:%M:%S.%f") }}' as timestamp)
+    {%- else -%}
+        (select max(fetches.fetched_at) from {{ ref('stg_fetches') }} as fetches)
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# `instant` less a number of seconds. #}
+{% macro seconds_before(seconds, instant) %}
+    {{- return(adapter.dispatch('seconds_before')(seconds, instant)) -}}
+{% endmacro %}
+
+{% macro default__seconds_before(seconds, instant) -%}
+    ({{ instant }} - {{ seconds }} * interval '1 second')
+{%- endmacro %}
+
+{% macro redshift__seconds_before(seconds, instant) -%}
+    dateadd(second, cast(-({{ seconds }}) as integer), {{ instant }})
+{%- endmacro %}

@@ -1,0 +1,75 @@
+{#
+    How sure a source is that a person used the app, the surest first: the app saw it itself; an identity provider
+    let the person in; a report says so; a grant says only that an app may act.
+#}
+{% macro source_kinds() %}
+    {{ return(['direct', 'sso', 'usage_report', 'oauth_grant']) }}
+{% endmacro %}
+
+{% macro source_rank(kind) -%}
+    case {{ kind }}
+        {%- for name in source_kinds() %} when '{{ name }}' then {{ loop.index }}{% endfor %} else 9
+    end
+{%- endmacro %}
+
+{% macro source_kind(rank) -%}
+    case {{ rank }}
+        {%- for name in source_kinds() %} when {{ loop.index }} then '{{ name }}'{% endfor %}
+    end
+{%- endmacro %}
+
+
+{#
+    The last entry of the ledger that {{ this }} has counted under the present definitions: 0, so that every day is
+    counted anew, when a seed has changed or the ledger was made anew.
+#}
+{% macro counted_up_to(version) -%}
+    (
+        select
+            case
+                when max(usage.ledger_id) <= (select max(newest.ledger_id) from {{ ref('int_days_touched') }} as newest)
+                    then max(usage.ledger_id)
+                else 0
+            end
+        from {{ this }} as usage
+        where usage.definition_version = '{{ version }}'
+    )
+{%- endmacro %}
+
+
+{# The days to count as literal bounds on `occurred_at`, wide enough for every time zone. #}
+{% macro within_days_to_count(version) %}
+    {%- if not (execute and can_introspect()) -%}
+        {{ return('1 = 1') }}
+    {%- endif -%}
+    {%- set days = run_query(
+        "select distinct usage_date from " ~ ref('int_days_touched')
+        ~ " where ledger_id > " ~ counted_up_to(version) ~ " order by usage_date"
+    ).columns[0].values() -%}
+    {%- set spans = [] -%}
+    {%- for day in days -%}
+        {%- if spans and (day - spans[-1][1]).days <= 3 -%}
+            {%- do spans.append([spans.pop()[0], day]) -%}
+        {%- else -%}
+            {%- do spans.append([day, day]) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- set bounds = [] -%}
+    {%- for first, last in spans -%}
+        {%- do bounds.append(
+            "occurred_at >= cast('" ~ (first - modules.datetime.timedelta(days=1)) ~ "' as timestamp)"
+            ~ " and occurred_at < cast('" ~ (last + modules.datetime.timedelta(days=2)) ~ "' as timestamp)"
+        ) -%}
+    {%- endfor -%}
+    {{ return('(' ~ (bounds | join(' or ') or '1 = 0') ~ ')') }}
+{% endmacro %}
+
+
+{# Windows over the dense days of an app: the days up to this one, the last `days` of them, or all. #}
+{% macro trailing(days) -%}
+    partition by org_id, app_id order by usage_date rows between {{ days - 1 }} preceding and current row
+{%- endmacro %}
+
+{% macro so_far() -%}
+    partition by org_id, app_id order by usage_date rows between unbounded preceding and current row
+{%- endmacro %}

@@ -1,0 +1,63 @@
+{#
+    The staging folders, so that adding a vendor is adding a folder: nothing else names it.
+
+    dbt draws its graph from the ref() calls that it meets while it parses, when `graph` is still empty; the list of
+    files has been read by then. A project that was parsed before the folder came is stale, which is an error here and
+    not a vendor silently left out.
+#}
+{% macro vendors(file_name) %}
+    {%- set vendors = [] -%}
+    {%- for file in ref.manifest.files.values() if file.path.relative_path -%}
+        {%- set parts = file.path.relative_path.replace('\\', '/').split('/') -%}
+        {%- if parts[0] == 'staging' and parts[-1] == file_name | format(parts[1]) -%}
+            {%- do vendors.append(parts[1]) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(vendors | sort) }}
+{% endmacro %}
+
+
+{# Those of which something has landed; the first of all, if nothing has. #}
+{% macro landed_vendors(file_name) %}
+    {%- set every = vendors(file_name) -%}
+    {%- set landed = [] -%}
+    {%- for vendor in every if is_landed(vendor) -%}
+        {%- do landed.append(vendor) -%}
+    {%- endfor -%}
+    {{ return(landed or every[:1]) }}
+{% endmacro %}
+
+
+{# All vendors' staging models of one shape: the columns to which the calling model's yml gives a type. #}
+{% macro union_vendors(shape) %}
+    {%- set columns = typed_columns(model) %}
+    select
+        {%- for name, type in columns.items() %}
+        cast(null as {{ type }}) as {{ name }}{{ ',' if not loop.last }}
+        {%- endfor %}
+    where 1 = 0
+    {%- for vendor in vendors('stg_%s__' ~ shape ~ '.sql') %}
+    {%- set staged = 'stg_' ~ vendor ~ '__' ~ shape %}
+    {%- if execute and 'model.' ~ project_name ~ '.' ~ staged not in model.depends_on.nodes %}
+    {%- do exceptions.raise_compiler_error(staged ~ ' came after this project was parsed: dbt parse --no-partial-parse') %}
+    {%- elif is_landed(vendor) %}
+    union all
+    select
+        {%- for name in columns %}
+        {{ name }}{{ ',' if not loop.last }}
+        {%- endfor %}
+    from {{ ref(staged) }}
+    {%- endif %}
+    {%- endfor %}
+{% endmacro %}
+
+
+{% macro typed_columns(node) %}
+    {%- set columns = {} -%}
+    {%- if execute -%}
+        {%- for column in node.columns.values() if column.data_type -%}
+            {%- do columns.update({column.name: column.data_type}) -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {{ return(columns) }}
+{% endmacro %}

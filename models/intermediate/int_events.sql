@@ -1,0 +1,53 @@
+{{ config(materialized='view') }}
+
+with
+
+events as (
+    {{ union_vendors('events') }}
+),
+
+orgs as (
+
+    select * from {{ ref('int_orgs') }}
+
+),
+
+app_names as (
+
+    select * from {{ ref('int_app_names') }}
+
+),
+
+activity_types as (
+
+    select * from {{ ref('activity_types') }}
+
+),
+
+placed as (
+
+    select
+        events.*,
+        {{ app_id('events.app_name', 'app_names.app_id') }} as app_id,
+        coalesce(events.account_id, events.user_email) as account_key,
+        coalesce(events.occurred_on, {{ local_date('events.occurred_at', 'orgs.time_zone') }}) as usage_date,
+        coalesce(exact_type.is_activity, any_type.is_activity, false) and events.status <> 'failure' as is_activity
+    from events
+    inner join orgs
+        on events.org_id = orgs.org_id
+    left join app_names
+        on {{ normalized_name('events.app_name') }} = app_names.normalized_name
+    left join activity_types as exact_type
+        on
+            events.connector = exact_type.connector
+            and events.stream = exact_type.stream
+            and events.event_code = exact_type.event_code
+    left join activity_types as any_type
+        on
+            events.connector = any_type.connector
+            and events.stream = any_type.stream
+            and any_type.event_code = '*'
+
+)
+
+select * from placed

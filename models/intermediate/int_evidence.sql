@@ -1,0 +1,102 @@
+with
+
+usage as (
+
+    select * from {{ ref('fct_app_usage_daily') }}
+
+),
+
+accounts as (
+
+    select * from {{ ref('int_accounts') }}
+
+),
+
+people_of_accounts as (
+
+    select * from {{ ref('dim_accounts') }}
+
+),
+
+orgs as (
+
+    select * from {{ ref('int_orgs') }}
+
+),
+
+source_days as (
+
+    select * from {{ ref('int_source_days') }}
+
+),
+
+histories as (
+
+    select
+        connection_id,
+        min(usage_date) as starts_on
+    from source_days
+    group by 1
+
+),
+
+-- a listing shows an account for as long as the source has been read, or since the account was made
+shown as (
+
+    select
+        usage.org_id,
+        usage.app_id,
+        usage.connector,
+        usage.connection_id,
+        usage.account_key,
+        'events' as shown_by,
+        min(usage.usage_date) as first_seen_on,
+        cast(null as date) as access_from
+    from usage
+    group by 1, 2, 3, 4, 5
+    union all
+    select
+        accounts.org_id,
+        accounts.app_id,
+        accounts.connector,
+        accounts.connection_id,
+        accounts.account_id as account_key,
+        accounts.stream as shown_by,
+        min(
+            greatest(
+                coalesce({{ local_date('accounts.created_at', 'orgs.time_zone') }}, histories.starts_on),
+                histories.starts_on
+            )
+        ) as first_seen_on,
+        min({{ local_date('coalesce(accounts.license_assigned_at, accounts.created_at)', 'orgs.time_zone') }})
+            as access_from
+    from accounts
+    inner join orgs
+        on accounts.org_id = orgs.org_id
+    left join histories
+        on accounts.connection_id = histories.connection_id
+    where accounts.account_id is not null
+    group by 1, 2, 3, 4, 5, 6
+
+),
+
+evidence as (
+
+    select
+        shown.org_id,
+        shown.app_id,
+        people_of_accounts.person_id,
+        people_of_accounts.person_class,
+        shown.connector,
+        shown.connection_id,
+        shown.shown_by,
+        min(shown.first_seen_on) as first_seen_on,
+        min(shown.access_from) as access_from
+    from shown
+    inner join people_of_accounts
+        on shown.connection_id = people_of_accounts.connection_id and shown.account_key = people_of_accounts.account_key
+    group by 1, 2, 3, 4, 5, 6, 7
+
+)
+
+select * from evidence

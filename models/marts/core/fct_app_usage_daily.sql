@@ -1,0 +1,138 @@
+{{ config(materialized='incremental', incremental_strategy='replace_days') }}
+
+{%- set version = version_of_seeds(['app_catalog', 'activity_types', 'time_zones']) %}
+
+with
+
+events as (
+
+    select * from {{ ref('int_events') }}
+    {% if is_incremental() -%}
+    where {{ within_days_to_count(version) }}
+    {%- endif %}
+
+),
+
+ledger as (
+
+    select * from {{ ref('int_days_touched') }}
+
+),
+
+days_to_count as (
+
+    select distinct
+        org_id,
+        usage_date
+    from ledger
+    {% if is_incremental() -%}
+    where ledger_id > {{ counted_up_to(version) }}
+    {%- endif %}
+
+),
+
+events_to_count as (
+
+    select
+        events.*,
+        {{ source_rank('events.source_kind') }} as source_rank
+    from events
+    inner join days_to_count
+        on events.org_id = days_to_count.org_id and events.usage_date = days_to_count.usage_date
+    where events.account_key is not null and events.actor_kind <> 'system'
+
+),
+
+counted_by_source as (
+
+    select
+        org_id,
+        app_id,
+        connection_id,
+        connector,
+        account_key,
+        usage_date,
+        source_rank,
+        max(user_email) as user_email,
+        min(actor_kind) as actor_kind,
+        sum(case when is_activity then coalesce(event_count, 1) else 0 end) as event_count,
+        min(case when is_activity then occurred_at end) as first_used_at,
+        max(case when is_activity then occurred_at end) as last_used_at
+    from events_to_count
+    group by 1, 2, 3, 4, 5, 6, 7
+
+),
+
+-- the same use seen by two sources is one use: volume comes from the surest source that saw any
+ranked as (
+
+    select
+        counted_by_source.*,
+        row_number() over (
+            partition by org_id, app_id, connection_id, account_key, usage_date
+            order by case when event_count > 0 then 0 else 1 end, source_rank
+        ) as choice
+    from counted_by_source
+
+),
+
+counted as (
+
+    select
+        org_id,
+        app_id,
+        connection_id,
+        connector,
+        account_key,
+        usage_date,
+        max(user_email) as user_email,
+        min(actor_kind) as actor_kind,
+        min(case when choice = 1 then source_rank end) as source_rank,
+        sum(case when choice = 1 then event_count end) as event_count,
+        min(first_used_at) as first_used_at,
+        max(last_used_at) as last_used_at
+    from ranked
+    group by org_id, app_id, connection_id, connector, account_key, usage_date
+    {%- if is_incremental() %}
+    union all
+    select
+        org_id,
+        null as app_id,
+        null as connection_id,
+        null as connector,
+        null as account_key,
+        usage_date,
+        null as user_email,
+        null as actor_kind,
+        null as source_rank,
+        null as event_count,
+        null as first_used_at,
+        null as last_used_at
+    from days_to_count
+    {%- endif %}
+
+),
+
+final as (
+
+    select
+        org_id,
+        app_id,
+        connection_id,
+        connector,
+        account_key,
+        usage_date,
+        user_email,
+        actor_kind,
+        {{ source_kind('source_rank') }} as source_kind,
+        cast(event_count as bigint) as event_count,
+        first_used_at,
+        last_used_at,
+        (select max(ledger.ledger_id) from ledger) as ledger_id,
+        '{{ version }}' as definition_version
+    from counted
+
+)
+
+select * from final
+order by usage_date

@@ -1,0 +1,243 @@
+with
+
+apps as (
+
+    select * from {{ ref('int_apps') }}
+
+),
+
+evidence as (
+
+    select * from {{ ref('int_evidence') }}
+
+),
+
+source_days as (
+
+    select * from {{ ref('int_source_days') }}
+
+),
+
+person_days as (
+
+    select * from {{ ref('int_person_app_days') }}
+
+),
+
+calendar as (
+
+    select * from {{ ref('int_calendar') }}
+
+),
+
+orgs as (
+
+    select * from {{ ref('int_orgs') }}
+
+),
+
+app_days as (
+
+    select
+        apps.org_id,
+        apps.app_id,
+        apps.restate_days,
+        calendar.calendar_date as usage_date
+    from apps
+    inner join calendar
+        on calendar.calendar_date between apps.first_seen_on and apps.expected_as_of_date
+
+),
+
+sources_of_apps as (
+
+    select distinct
+        org_id,
+        app_id,
+        connection_id
+    from evidence
+
+),
+
+completeness as (
+
+    select
+        sources_of_apps.org_id,
+        sources_of_apps.app_id,
+        source_days.usage_date,
+        count(*) as source_count,
+        sum(case when source_days.is_complete then 1 else 0 end) as complete_count
+    from sources_of_apps
+    inner join source_days
+        on sources_of_apps.connection_id = source_days.connection_id
+    group by 1, 2, 3
+
+),
+
+-- people only: service and shared accounts count nowhere, outsiders and unresolved accounts are no headcount
+used_days as (
+
+    select
+        person_days.org_id,
+        person_days.app_id,
+        person_days.person_id,
+        person_days.usage_date,
+        person_days.event_count,
+        lag(person_days.usage_date) over (
+            partition by person_days.org_id, person_days.app_id, person_days.person_id
+            order by person_days.usage_date
+        ) as previous_date,
+        lead(person_days.usage_date) over (
+            partition by person_days.org_id, person_days.app_id, person_days.person_id
+            order by person_days.usage_date
+        ) as next_date
+    from person_days
+    inner join apps
+        on person_days.org_id = apps.org_id and person_days.app_id = apps.app_id
+    where person_days.person_class = 'human' and person_days.usage_date <= apps.expected_as_of_date
+
+),
+
+daily as (
+
+    select
+        org_id,
+        app_id,
+        usage_date,
+        count(*) as user_count,
+        sum(event_count) as event_count
+    from used_days
+    group by 1, 2, 3
+
+),
+
+-- a person is in a trailing window from the day of a use until so many days after it, or after the next use if that
+-- comes before: one step up and one step down for each stretch, and every window is a running sum
+steps as (
+    {% for days in [7, 28, 30, 90] %}
+    select
+        org_id,
+        app_id,
+        usage_date,
+        {{ days }} as window_days,
+        1 as step
+    from used_days
+    where previous_date is null or previous_date + {{ days }} < usage_date
+    union all
+    select
+        org_id,
+        app_id,
+        usage_date + {{ days }} as usage_date,
+        {{ days }} as window_days,
+        -1 as step
+    from used_days
+    where next_date is null or usage_date + {{ days }} < next_date
+    {%- if not loop.last %}
+    union all
+    {%- endif %}
+    {% endfor %}
+),
+
+steps_by_day as (
+
+    select
+        org_id,
+        app_id,
+        {%- for days in [7, 28, 30, 90] %}
+        sum(case when window_days = {{ days }} then step else 0 end) as step_{{ days }},
+        {%- endfor %}
+        usage_date
+    from steps
+    group by org_id, app_id, usage_date
+
+),
+
+joined as (
+
+    select
+        app_days.org_id,
+        app_days.app_id,
+        app_days.usage_date,
+        app_days.restate_days,
+        {{ local_date(now(), 'orgs.time_zone') }} as today,
+        coalesce(completeness.source_count, 0) as source_count,
+        coalesce(completeness.complete_count, 0) as complete_count,
+        {%- for days in [7, 28, 30, 90] %}
+        coalesce(steps_by_day.step_{{ days }}, 0) as step_{{ days }},
+        {%- endfor %}
+        coalesce(daily.user_count, 0) as user_count,
+        coalesce(daily.event_count, 0) as event_count
+    from app_days
+    inner join orgs
+        on app_days.org_id = orgs.org_id
+    left join completeness
+        on
+            app_days.org_id = completeness.org_id
+            and app_days.app_id = completeness.app_id
+            and app_days.usage_date = completeness.usage_date
+    left join daily
+        on
+            app_days.org_id = daily.org_id
+            and app_days.app_id = daily.app_id
+            and app_days.usage_date = daily.usage_date
+    left join steps_by_day
+        on
+            app_days.org_id = steps_by_day.org_id
+            and app_days.app_id = steps_by_day.app_id
+            and app_days.usage_date = steps_by_day.usage_date
+
+),
+
+windowed as (
+
+    select
+        joined.*,
+        {%- for days in [1, 7, 28, 30, 90] %}
+        cast(sum(complete_count) over ({{ trailing(days) }}) as double precision)
+        / nullif(sum(source_count) over ({{ trailing(days) }}), 0) as complete_ratio_{{ days }},
+        {%- endfor %}
+        {%- for days in [7, 28, 30, 90] %}
+        sum(step_{{ days }}) over ({{ so_far() }}) as users_{{ days }},
+        {%- endfor %}
+        cast(sum(user_count) over ({{ trailing(28) }}) as double precision) / 28 as average_users_28
+    from joined
+
+),
+
+judged as (
+
+    select
+        windowed.*,
+        {%- for days in [1, 7, 28, 30, 90] %}
+        coalesce(complete_ratio_{{ days }} >= {{ var('min_complete_ratio') }}, false) as is_known_{{ days }},
+        {%- endfor %}
+        sum(case when complete_ratio_1 >= {{ var('min_complete_ratio') }} then 1 else 0 end)
+            over ({{ so_far() }}) as complete_day_count
+    from windowed
+
+),
+
+final as (
+
+    select
+        org_id,
+        app_id,
+        usage_date,
+        case when is_known_1 then cast(user_count as bigint) end as dau,
+        case when is_known_7 then cast(users_7 as bigint) end as wau,
+        case when is_known_28 then cast(users_28 as bigint) end as mau_28,
+        case when is_known_30 then cast(users_30 as bigint) end as mau_30,
+        case when is_known_90 then cast(users_90 as bigint) end as mau_90,
+        case
+            when is_known_28 and complete_day_count >= 28 then average_users_28 / nullif(users_28, 0)
+        end as stickiness,
+        case when is_known_1 then cast(event_count as bigint) end as event_count,
+        is_known_1 and {{ days_between('usage_date', 'today') }} > restate_days as is_final,
+        complete_day_count < 28 as is_partial,
+        complete_ratio_1 as data_complete_ratio
+    from judged
+
+)
+
+select * from final
+order by usage_date

@@ -1,0 +1,26 @@
+with
+
+orgs as (
+
+    select * from {{ landing('product', 'orgs') }} as landed
+
+),
+
+renamed as (
+
+    select
+        -- ids
+        org_id,
+
+        -- strings
+        name as org_name,
+        timezone as time_zone,
+        email_domains,
+
+        -- timestamps
+        created_at
+    from orgs
+
+)
+
+select * from renamed

@@ -1,0 +1,52 @@
+with
+
+users as (
+
+    select * from {{ latest_records('zoom', 'users') }} as records
+
+),
+
+renamed as (
+
+    select
+        -- ids
+        account_id,
+        org_id,
+        connection_id,
+        'zoom' as connector,
+        'users' as stream,
+        record_id,
+
+        -- strings
+        'Zoom' as app_name,
+        lower(trim(email)) as user_email,
+        display_name as user_name,
+        case
+            when has_gone then 'deprovisioned'
+            when status = 'active' then 'active'
+            when status = 'inactive' then 'suspended'
+            when status = 'pending' then 'invited'
+            else 'unknown'
+        end as account_status,
+        'unknown' as account_kind,
+        case license_type
+            when 1 then 'Basic'
+            when 2 then 'Licensed'
+            when 3 then 'On-premises'
+        end as license_name,
+        'successful_login' as last_activity_basis,
+
+        -- booleans
+        is_complete_listing,
+        has_gone as is_gone,
+
+        -- timestamps
+        cast(null as timestamp) as license_assigned_at,
+        {{ not_a_sentinel('last_login_at') }} as last_activity_at,
+        {{ not_a_sentinel('created_at') }} as created_at,
+        fetched_at
+    from users
+
+)
+
+select * from renamed
