@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -117,13 +118,10 @@ class Flow:
     def run(self, summary: Summary, progress: Progress) -> None:
         """Extract, build, publish. What was done before an exception is in `summary`."""
         self.extract(summary, progress)
-        inputs = self._inputs(summary)
-        if self._built_from() == inputs:
+        if self._last_build().get("inputs") == self._inputs(summary):
             summary.is_built_before = True
         else:
-            self._built_file.unlink(missing_ok=True)
             self.build(summary, progress)
-            self._built_file.write_text(json.dumps(inputs))
         self.publish(summary, progress)
 
     def _inputs(self, summary: Summary) -> dict[str, object]:
@@ -142,10 +140,11 @@ class Flow:
 
     @property
     def _built_file(self) -> Path:
-        return self.settings.target_path / "built_from.json"
+        """Says what the marts were built from; there while every model and test of the last build is good."""
+        return self.settings.target_path / "built.json"
 
-    def _built_from(self) -> object:
-        return json.loads(self._built_file.read_text()) if self._built_file.exists() else None
+    def _last_build(self) -> dict[str, Any]:
+        return dict(json.loads(self._built_file.read_text())) if self._built_file.exists() else {}
 
     def extract(self, summary: Summary, progress: Progress) -> None:
         """Vendors and product database into the landing tables."""
@@ -162,21 +161,31 @@ class Flow:
         """Landing tables into tested marts."""
         progress.step("build")
         with _timed(summary, "build"):
+            self._built_file.unlink(missing_ok=True)
             now = self.settings.now.isoformat() if self.settings.is_now_given else None
             summary.built = self._builder.build(
                 now=now, select=select, full_refresh=full_refresh, on_node=progress.node
             )
+            if select is None:
+                build = {"invocation_id": summary.built.invocation_id, "inputs": self._inputs(summary)}
+                self._built_file.write_text(json.dumps(build))
 
     def publish(self, summary: Summary, progress: Progress) -> None:
         """Marts into the product database, of the last build."""
         progress.step("publish")
+        build = self._last_build()
+        if not build:
+            raise PublishError(
+                "the last build failed, was killed or built only a part, and what is not tested is not published: "
+                "run `app-usage build` first"
+            )
         with _timed(summary, "publish"):
             summary.generation = publish(
                 manifest=self.settings.target_path / "manifest.json",
                 warehouse=self.settings.destination(),
                 product_url=self.product_url,
                 now=self.settings.now,
-                dbt_invocation_id=summary.built.invocation_id if summary.built else "",
+                dbt_invocation_id=build["invocation_id"],
                 pipelines_dir=self.settings.pipelines_dir,
                 progress=progress.table,
             )
@@ -213,7 +222,11 @@ def prepared(settings: Settings, sandbox_options: Options | None) -> Iterator[Fl
     elif sandbox_options is None:
         yield Flow(settings, [], None)
     else:
-        with Sandbox(sandbox_options, now=settings.now) as sandbox:
+        try:
+            sandbox = Sandbox(sandbox_options, now=settings.now)
+        except ValueError as error:
+            raise ConfigError(f"the sandbox: {error}") from error
+        with sandbox:
             os.environ.update(sandbox.secrets())
             sandbox.fill_product(product_url)
             yield Flow(settings, _sandbox_connections(sandbox), sandbox)

@@ -1,0 +1,21 @@
+"""The last step: the marts, as one generation, into the product's PostgreSQL."""
+
+from ingestion.publish.marts import PublishError, read_marts
+from ingestion.publish.oversight import Difference, Status, TableStatus, Verified, migrate, rollback, status, verify
+from ingestion.publish.publication import Generation, TableResult, publish
+
+__all__ = [
+    "Difference",
+    "Generation",
+    "PublishError",
+    "Status",
+    "TableResult",
+    "TableStatus",
+    "Verified",
+    "migrate",
+    "publish",
+    "read_marts",
+    "rollback",
+    "status",
+    "verify",
+]

@@ -1,0 +1,238 @@
+"""After a publish: what the product shows, whether it is what the warehouse has, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from dlt.common.destination.reference import AnyDestination
+
+from ingestion.publish import product as tables
+from ingestion.publish.comparison import SHARDS, open_comparison, shard_of
+from ingestion.publish.marts import PublishError, read_marts
+from ingestion.publish.product import LEDGER, SCHEMA, Product, give_way, literal, names, quoted
+from ingestion.publish.publication import GENERATIONS_KEPT, as_publish_error, oldest_way_back
+
+# More keys than these tell nothing new about what is wrong with a table.
+KEYS_NAMED = 20
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    name: str
+    generation_id: str
+    """The generation in which the table last changed."""
+    changed_at: datetime | None
+    rows: int
+    rejected: int
+    percent: int
+    """Of the shards that get the changes of its mart: less than 100 for a canary."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the product shows, as the product database itself says."""
+
+    generation_id: str | None
+    published_at: datetime | None
+    held: str | None
+    """Why nothing is published until somebody accepts it, after a rollback."""
+    tables: tuple[TableStatus, ...]
+    complete_through: dict[str, date]
+    """Per org, the last day for which all its apps are complete; of orgs in `data_freshness`."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row of a published table that is not as in its mart."""
+
+    table: str
+    key: dict[str, Any]
+    kind: str
+    """missing, extra or different"""
+
+
+@dataclass(frozen=True)
+class Verified:
+    rows: int
+    """Rows that were compared, in all tables."""
+    differing: dict[str, int]
+    """How many rows differ, by table; tables that are equal are not in it."""
+    differences: tuple[Difference, ...]
+    """Some of them, by table and key."""
+
+
+def migrate(product_url: str) -> None:
+    """Makes the schemas and roles, as a user who may: what the first publish does by itself where it may.
+
+    The user that publishes from then on needs the role `app_usage_publisher` and nothing else.
+    """
+    with as_publish_error(), Product(product_url) as product:
+        product.claim()
+        tables.migrate(product)
+
+
+def status(product_url: str) -> Status:
+    """Reads the ledger; works while a publish runs. Raises PublishError where the database does not answer."""
+    with as_publish_error(), Product(product_url) as product:
+        if not product.value(f"select to_regclass('{LEDGER}.migrations') is not null"):
+            return Status(None, None, None, (), {})
+        product.become_owner()
+        current = product.execute(
+            f"select generation_id, published_at from {SCHEMA}.generations where status = 'published' "
+            "order by generation_id desc limit 1"
+        )
+        rows = product.execute(
+            "select t.table_name, t.generation_id, g.published_at, t.shards, "
+            f"(select coalesce(sum(o.rows), 0)::bigint from {LEDGER}.orgs as o where o.table_name = t.table_name), "
+            f"(select count(*) from {SCHEMA}.app_usage_rejected as r where r.table_name = t.table_name) "
+            f"from {LEDGER}.tables as t left join {SCHEMA}.generations as g using (generation_id) order by 1"
+        )
+        held = product.execute(f"select reason from {LEDGER}.hold")
+        fresh = tables.columns_of(product, SCHEMA, "data_freshness")
+        complete = (
+            product.execute(f"select org_id, min(complete_through) from {SCHEMA}.data_freshness group by 1 order by 1")
+            if {"org_id", "complete_through"} <= fresh.keys()
+            else []
+        )
+        return Status(
+            generation_id=current[0][0] if current else None,
+            published_at=current[0][1] if current else None,
+            held=held[0][0] if held else None,
+            tables=tuple(
+                TableStatus(name, generation, changed_at, count, rejected, shards * 100 // SHARDS)
+                for name, generation, changed_at, shards, count, rejected in rows
+            ),
+            complete_through={org: day for org, day in complete if day is not None},
+        )
+
+
+def verify(manifest: Path, warehouse: AnyDestination, product_url: str, pipelines_dir: Path) -> Verified:
+    """Reads every published row and every row of the marts, and compares them; changes nothing.
+
+    What was built since the last publish differs, too. Orgs outside a canary are compared with nothing.
+    """
+    compared, differing, differences = 0, {}, []
+    marts = read_marts(manifest)
+    with as_publish_error(), Product(product_url) as product:
+        product.claim()
+        tables.migrate(product)
+        product.become_owner()
+        with open_comparison(warehouse, marts, pipelines_dir / "published.duckdb") as comparison:
+            for mart in marts:
+                now = comparison.scan(mart).orgs
+                if not tables.columns_of(product, SCHEMA, mart.name):
+                    differing[mart.name] = sum(sums.rows for sums in now.values())
+                    continue
+                shards = product.execute(f"select shards from {LEDGER}.tables where table_name = $1", mart.name)
+                inside = shards[0][0] if shards else SHARDS
+                was = comparison.stored(mart, product, f"select {names(mart.content)} from {tables.live(mart)}")
+                compared += sum(sums.rows for sums in was.values())
+                was, now = (
+                    {org: sums for org, sums in side.items() if inside == SHARDS or shard_of(org) < inside}
+                    for side in (was, now)
+                )
+                if was == now:
+                    continue
+                changes = comparison.compare(mart, product, was, now)
+                differing[mart.name] = sum(c.new + c.changed + c.gone for c in changes.values())
+                differences += [
+                    Difference(mart.name, key, kind) for key, kind in comparison.differences(mart, KEYS_NAMED)
+                ]
+    return Verified(compared, differing, tuple(differences))
+
+
+def rollback(product_url: str, generation_id: str | None = None) -> str:
+    """Gives the product the tables of an earlier generation (None: the one before), in one transaction.
+
+    Returns its id. Until somebody publishes with `accept`, nothing else is published: the next run would only bring
+    back what was taken away. Raises PublishError where the generation is not kept any more.
+    """
+    with as_publish_error(), Product(product_url) as product:
+        product.claim()
+        tables.migrate(product)
+        product.become_owner()
+        newest = product.value(f"select coalesce(max(generation_id), '0') from {SCHEMA}.generations")
+        reachable = product.execute(
+            f"select generation_id from {SCHEMA}.generations where status = 'published' and generation_id >= $1 "
+            "order by 1 desc offset 1",
+            oldest_way_back(newest),
+        )
+        ids = [row[0] for row in reachable]
+        target = generation_id or (ids[0] if ids else "")
+        if target not in ids:
+            raise PublishError(
+                f"there is no way back to generation {target or 'before the first'}, "
+                f"only to {', '.join(ids) or 'none'}: the last {GENERATIONS_KEPT} are kept"
+            )
+        give_way(lambda: _undo(product, target))
+    return target
+
+
+def _undo(product: Product, target: str) -> None:
+    """Of each row that a later generation wrote, the first one to do so kept what the target showed."""
+    with product.transaction():
+        product.execute("set local app_usage.publisher = 'on'")
+        changed = product.execute(
+            f"select distinct b.table_name, t.created_in from {LEDGER}.orgs_before as b "
+            f"join {LEDGER}.tables as t using (table_name) where b.generation_id > $1 order by 1",
+            target,
+        )
+        for table, created_in in changed:
+            live = f"{SCHEMA}.{quoted(table)}"
+            if created_in > target:
+                # The target had no such table. An empty one keeps the product's views on it alive.
+                product.execute(f"delete from {live}")
+                product.execute(f"delete from {LEDGER}.{quoted('before_' + table)}")
+            else:
+                _undo_rows(product, table, target)
+            product.execute(
+                f"delete from {LEDGER}.orgs as o using {LEDGER}.orgs_before as b "
+                "where b.table_name = $1 and b.generation_id > $2 and o.table_name = $1 and o.org_id = b.org_id",
+                table,
+                target,
+            )
+            product.execute(
+                f"insert into {LEDGER}.orgs select * from (select distinct on (org_id) table_name, org_id, rows, "
+                f"content_hash from {LEDGER}.orgs_before where table_name = $1 and generation_id > $2 "
+                "order by org_id, generation_id) as b where rows is not null",
+                table,
+                target,
+            )
+            counted = dict(product.execute(f"select org_id, count(*) from {live} group by 1"))
+            noted = dict(product.execute(f"select org_id, rows from {LEDGER}.orgs where table_name = $1", table))
+            if counted != noted:
+                raise PublishError(f"{live} did not come out as it was in generation {target}: nothing was changed")
+            product.execute(f"update {LEDGER}.tables set generation_id = $2 where table_name = $1", table, target)
+        product.execute(f"delete from {LEDGER}.orgs_before where generation_id > $1", target)
+        product.execute(
+            f"update {SCHEMA}.generations set status = 'rolled_back' where generation_id > $1 and status = 'published'",
+            target,
+        )
+        product.execute(f"delete from {LEDGER}.hold")
+        product.execute(
+            f"insert into {LEDGER}.hold values ($1)",
+            f"the product was rolled back to generation {target}, and nothing newer is published",
+        )
+
+
+def _undo_rows(product: Product, table: str, target: str) -> None:
+    live, before = f"{SCHEMA}.{quoted(table)}", f"{LEDGER}.{quoted('before_' + table)}"
+    key = tables.key_of(product, table)
+    columns = list(tables.columns_of(product, SCHEMA, table))
+    first = (
+        f"(select distinct on ({names(key)}) * from {before} where _generation_id > {literal(target)} "
+        f"order by {names(key)}, _generation_id)"
+    )
+    others = [name for name in columns if name not in key]
+    updates = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in others)
+    product.execute(
+        f"delete from {live} as t using {first} as b where not b._existed and {tables.matches(key, 't', 'b')}"
+    )
+    product.execute(
+        f"insert into {live} ({names(columns)}) select {names(columns, 'b')} from {first} as b where b._existed "
+        f"on conflict ({names(key)}) do {f'update set {updates}' if updates else 'nothing'}"
+    )
+    product.execute(f"delete from {before} where _generation_id > $1", target)

@@ -1,0 +1,167 @@
+"""How fast a publish is, beside the least that PostgreSQL itself needs for the same rows, in one run.
+
+    uv run python tests/benchmarks/bench_publish.py [--rows 2000000] [--repeats 3]
+
+A mart of 12 columns in DuckDB, a private PostgreSQL on the same machine. Compare ratios: seconds are the machine's.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dlt
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+from adbc_driver_postgresql import dbapi
+
+from ingestion.postgres import PrivatePostgres
+from ingestion.publish import publish
+
+COLUMNS = {
+    "org_id": "text",
+    "person_id": "text",
+    "app_id": "text",
+    "user_email": "text",
+    "first_used_date": "date",
+    "last_used_date": "date",
+    "active_days_30": "bigint",
+    "active_days_90": "bigint",
+    "active_day_rate_30": "double",
+    "usage_band": "text",
+    "usage_known": "boolean",
+    "loaded_at": "timestamp",
+}
+KEY = ["org_id", "person_id", "app_id"]
+ROWS = """
+    select
+        'org-' || (i % 50) as org_id, 'person-' || (i // 1000) as person_id, 'app-' || (i // 50 % 20) as app_id,
+        'person' || (i // 1000) || '@org' || (i % 50) || '.example' as user_email,
+        date '2025-01-01' + (hash(i) % 300)::int as first_used_date,
+        date '2025-11-01' + (hash(i + 1) % 300)::int as last_used_date,
+        (hash(i + 2) % 30)::bigint as active_days_30, (hash(i + 3) % 90)::bigint as active_days_90,
+        (hash(i + 2) % 30) / 30.0::double as active_day_rate_30,
+        case hash(i + 4) % 4 when 0 then 'daily' when 1 then 'weekly' when 2 then 'rare' end as usage_band,
+        hash(i + 5) % 10 > 0 as usage_known, timestamp '2026-01-31 06:00:00' as loaded_at
+    from range({rows}) as t(i)
+"""
+POSTGRES_COLUMNS = ", ".join(
+    f"{name} {kind.replace('double', 'double precision').replace('timestamp', 'timestamptz')}"
+    for name, kind in COLUMNS.items()
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-publish-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        postgres = PrivatePostgres(folder / "postgres")
+        postgres.start()
+        try:
+            bench(folder, postgres, arguments.rows, arguments.repeats)
+        finally:
+            postgres.remove()
+
+
+def bench(folder: Path, postgres: PrivatePostgres, rows: int, repeats: int) -> None:
+    warehouse = duckdb.connect(str(folder / "warehouse.duckdb"))
+    warehouse.execute("create schema analytics")
+    warehouse.execute(f"create table analytics.usage as {ROWS.format(rows=rows)}")
+    write_manifest(folder / "manifest.json")
+
+    def publish_to(database: str) -> float:
+        url = postgres.url(database)
+        started = time.perf_counter()
+        publish(
+            folder / "manifest.json",
+            dlt.destinations.duckdb(str(folder / "warehouse.duckdb")),
+            url,
+            datetime.now(UTC),
+            "benchmark",
+            folder / "pipelines",
+        )
+        return time.perf_counter() - started
+
+    def bare_copy(number: int) -> float:
+        """The rows lie ready as Parquet; the table has its key."""
+        with dbapi.connect(postgres.url(f"bare_{number}")) as connection, connection.cursor() as cursor:
+            cursor.execute(f"create table usage ({POSTGRES_COLUMNS}, primary key ({', '.join(KEY)}))")
+            connection.commit()
+            file = pq.ParquetFile(folder / "usage.parquet")
+            started = time.perf_counter()
+            reader = pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches(100_000))
+            cursor.adbc_ingest("usage", reader, mode="append")
+            connection.commit()
+            return time.perf_counter() - started
+
+    def change(number: int) -> None:
+        warehouse.execute(
+            "update analytics.usage set active_days_90 = active_days_90 + 1 "
+            f"where hash(org_id, person_id, app_id) % 100 = {number}"
+        )
+
+    def changed(number: int) -> float:
+        change(number)
+        return publish_to("first_0")
+
+    def bare_upsert(number: int) -> float:
+        """The changed rows are known and lie ready as Arrow; no comparison, no proof, no way back."""
+        change(50 + number)
+        rows = warehouse.execute(
+            f"select * from analytics.usage where hash(org_id, person_id, app_id) % 100 = {50 + number}"
+        ).to_arrow_table()
+        values = [name for name in COLUMNS if name not in KEY]
+        with dbapi.connect(postgres.url("bare_0")) as connection, connection.cursor() as cursor:
+            started = time.perf_counter()
+            cursor.execute(f"create temp table changed ({POSTGRES_COLUMNS})")
+            cursor.adbc_ingest("changed", rows, mode="append", temporary=True)
+            cursor.execute(
+                f"insert into usage select * from changed on conflict ({', '.join(KEY)}) do update set "
+                + ", ".join(f"{name} = excluded.{name}" for name in values)
+            )
+            connection.commit()
+            return time.perf_counter() - started
+
+    warehouse.execute(f"copy analytics.usage to '{folder / 'usage.parquet'}' (row_group_size 100000)")
+    print(f"{rows:,} rows of {len(COLUMNS)} columns; seconds, medians of {repeats}", flush=True)
+    copy = measure("bare ADBC COPY into the indexed table", repeats, bare_copy)
+    first = measure("first publish", repeats, lambda number: publish_to(f"first_{number}"))
+    nothing = measure("publish, nothing changed", repeats, lambda _: publish_to("first_0"))
+    upsert = measure("bare upsert of 1 % known rows", repeats, bare_upsert)
+    publish_to("first_0")
+    delta = measure("publish, 1 % changed", repeats, changed)
+    print(f"first publish: {copy / first:.2f} of the speed of the bare COPY (goal: 0.6)")
+    print(f"nothing changed: {nothing:.2f} s (goal: 0.5)")
+    print(f"1 % changed: {delta:.2f} s (goal: 1.5), {delta / upsert:.1f} times the bare upsert")
+
+
+def measure(what: str, repeats: int, work: Callable[[int], float]) -> float:
+    seconds = [work(number) for number in range(repeats)]
+    every = ", ".join(f"{second:.2f}" for second in seconds)
+    print(f"{statistics.median(seconds):8.2f}  {what} ({every})", flush=True)
+    return statistics.median(seconds)
+
+
+def write_manifest(path: Path) -> None:
+    model = {
+        "resource_type": "model",
+        "name": "usage",
+        "schema": "analytics",
+        "original_file_path": "usage.sql",
+        "config": {"contract": {"enforced": True}, "meta": {"publish": {"key": KEY}}},
+        "columns": {name: {"name": name, "data_type": kind} for name, kind in COLUMNS.items()},
+    }
+    path.write_text(json.dumps({"nodes": {"model.usage": model}}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""A publish that is killed, cut off, locked out or not alone: readers notice nothing, and the next one ends right."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import dlt
+import psycopg2
+import pytest
+
+from ingestion.postgres import PrivatePostgres
+from ingestion.publish import PublishError, publication, publish
+from tests.publish_support import NOW, World, run, wait_until
+
+pytest_plugins = ["tests.publish_fixtures"]
+
+# Every step of a publish that has something to write, in order.
+STEPS = [
+    *("claim", "prepare", "compare", "break", "export", "stage", "finish", "begin", "write daily", "write usage"),
+    *("prove", "note", "commit", "committed", "clean", "index"),
+]
+
+# Children are forked from a process that has imported all they need, which a publish spends most of its time on.
+CHILDREN = multiprocessing.get_context("forkserver")
+CHILDREN.set_forkserver_preload(
+    ["ingestion.publish", "dlt.load", "dlt.destinations.impl.duckdb.duck", "dlt.destinations.impl.postgres.postgres"]
+)
+
+
+def publish_and_die(arguments: dict[str, Any], warehouse: Path, fatal: str) -> None:
+    def progress(step: str) -> None:
+        if step == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    publish(warehouse=dlt.destinations.duckdb(str(warehouse)), progress=progress, **arguments)
+
+
+def publish_until(world: World, step: str) -> None:
+    """A publish in another process that dies at a step. DuckDB lets one process at a time open the warehouse."""
+    world.warehouse.close()
+    arguments = {
+        "manifest": world.manifest,
+        "product_url": world.url,
+        "now": NOW,
+        "dbt_invocation_id": "killed",
+        "pipelines_dir": world.folder / "pipelines",
+    }
+    child = CHILDREN.Process(target=publish_and_die, args=(arguments, world.file, step))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    world.open()
+
+
+def change_at_random(world: World, seed: int) -> None:
+    """Some rows change, some go, some come, in both tables; `dau` says which version this is."""
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    world.change(
+        f"""update analytics.daily set dau = {seed};
+        update analytics.usage set active_days = {seed} where hash(person_id) % 10 = {chance.randrange(10)};
+        delete from analytics.usage where hash(person_id) % 50 = {chance.randrange(50)};
+        insert into analytics.usage (org_id, person_id) values ('org{chance.randrange(9)}', 'new{seed}')"""
+    )
+
+
+@contextmanager
+def watched(world: World) -> Iterator[None]:
+    """A reader that looks all the while, and fails the test when it sees two versions of `daily` at once."""
+    stop, wrong = threading.Event(), []
+
+    def watch() -> None:
+        with closing(psycopg2.connect(world.url)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            while not stop.is_set():
+                cursor.execute(
+                    "select count(*), count(distinct dau), (select count(*) > 200 from app_usage.usage) "
+                    "from app_usage.daily"
+                )
+                if (seen := cursor.fetchone()) != (30, 1, True):
+                    wrong.append(seen)
+
+    reader = threading.Thread(target=watch)
+    reader.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        reader.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_publish_killed_at_any_step_leaves_one_whole_generation(world: World, step: str) -> None:
+    world.change("update analytics.daily set dau = 0")
+    world.publish()
+    published = 1
+    with watched(world):
+        for seed in range(1, 3):
+            change_at_random(world, seed)
+            publish_until(world, step)
+            is_published = STEPS.index(step) > STEPS.index("commit")
+            assert world.query("select distinct dau from app_usage.daily") == [(seed if is_published else seed - 1,)]
+            assert world.publish().changed is not is_published
+            published += 1
+            assert world.is_equal()
+            assert world.query("select count(*) from app_usage.generations") == [(published,)]
+            assert not world.publish().changed
+
+
+@pytest.mark.parametrize("step", STEPS[:-2])
+def test_a_first_publish_killed_at_any_step_is_made_good_by_the_next(world: World, step: str) -> None:
+    publish_until(world, step)
+    world.publish()
+    assert world.is_equal()
+    assert world.query("select count(*) from app_usage.generations") == [(1,)]
+
+
+@pytest.mark.parametrize("step", ["compare", "stage", "finish", "begin", "prove", "commit"])
+def test_a_publish_whose_connection_is_cut_says_so_and_publishes_nothing(world: World, step: str) -> None:
+    world.publish()
+    world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
+
+    def cut(at: str) -> None:
+        if at == step:
+            terminate = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like %s"
+            assert world.query(terminate, "app-usage publish%")
+
+    with pytest.raises(PublishError, match="publish again"):
+        world.publish(progress=cut)
+    assert world.query("select count(*) from app_usage.generations") == [(1,)]
+    assert world.publish().rows_upserted == 1
+    assert world.is_equal()
+
+
+def test_two_publishers_do_not_meet_and_the_second_says_who_is_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestion.publish.product.CLAIM_SECONDS", 0.0)
+    world.publish()
+    world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
+    said: list[str] = []
+
+    def meet(step: str) -> None:
+        if step == "stage":
+            with pytest.raises(PublishError) as refused:
+                world.publish()
+            said.append(str(refused.value))
+
+    assert world.publish(progress=meet).rows_upserted == 1
+    assert re.search(rf"process {os.getpid()} on .* is publishing", said[0])
+    assert world.is_equal()
+
+
+def test_a_publish_gives_way_to_a_transaction_of_the_product(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the product holds its lock, nobody queues behind the publisher; once it is gone, the publish goes on."""
+    world.publish()
+    world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
+    product = psycopg2.connect(world.url)
+    product.cursor().execute("select * from app_usage.usage where person_id = 'person7' for update")
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        assert run(world.url, "select count(*) from app_usage.usage") == [(300,)]
+        if len(waits) == 2:
+            product.rollback()
+
+    monkeypatch.setattr(publication.time, "sleep", wait)
+    assert world.publish().rows_upserted == 1
+    assert waits == [1, 2]
+    assert world.is_equal()
+    product.close()
+
+
+def test_a_lock_that_stays_ends_the_publish_with_the_reason(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.publish()
+    world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
+    monkeypatch.setattr(publication.time, "sleep", lambda _: None)
+    with closing(psycopg2.connect(world.url)) as product, product.cursor() as cursor:
+        cursor.execute("lock table app_usage.usage in share mode")
+        with pytest.raises(PublishError, match="hold locks on the published tables"):
+            world.publish()
+    assert world.publish().rows_upserted == 1
+
+
+def test_a_deadlock_with_a_product_query_is_tried_again(world: World) -> None:
+    """The product locks a row of `usage` and then wants one of `daily`; the publisher writes them in that order."""
+    world.publish()
+    world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
+    world.change("update analytics.daily set dau = dau + 1 where org_id = 'org1'")
+    product = psycopg2.connect(world.url)
+    product.cursor().execute("set lock_timeout = '20s'")
+    product.cursor().execute("update app_usage.usage set active_days = 1 where person_id = 'person7'")
+    want = "lock table app_usage.daily in exclusive mode"
+    rest = threading.Thread(target=lambda: product.cursor().execute(want), daemon=True)
+
+    def meet(step: str) -> None:
+        if step == "write usage" and not rest.ident:
+            rest.start()
+            blocked = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like 'lock table%'"
+            wait_until(lambda: bool(run(world.url, blocked)))
+        elif step == "begin" and rest.ident:
+            rest.join()
+            product.rollback()
+
+    assert world.publish(progress=meet).changed
+    product.close()
+    assert world.is_equal()
+
+
+def test_a_crash_of_postgres_in_the_middle_loses_nothing(tmp_path: Path) -> None:
+    postgres = PrivatePostgres(tmp_path / "postgres")
+    postgres.start()
+    try:
+        world = World(tmp_path, postgres.url("product"))
+        world.publish()
+        world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
+        for step in ("stage", "prove"):
+
+            def crash(at: str, step: str = step) -> None:
+                if at == step:
+                    os.kill(int((postgres.data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+
+            with pytest.raises(PublishError):
+                world.publish(progress=crash)
+            postgres.start()
+            assert world.query("select max(active_days), count(*) from app_usage.usage") == [(29, 300)]
+        assert world.publish().rows_upserted == 1
+        assert world.is_equal()
+        world.warehouse.close()
+    finally:
+        postgres.remove()
+
+
+def test_a_full_disk_publishes_nothing(world: World) -> None:
+    world.publish()
+    world.change("update analytics.usage set active_days = 99")
+    world.query(
+        """create function no_space() returns trigger language plpgsql as $$ begin
+            raise exception 'could not extend file: No space left on device' using errcode = 'disk_full'; end $$;
+        create trigger no_space before update on app_usage.usage for each row execute function no_space()"""
+    )
+    with pytest.raises(PublishError, match="No space left on device"):
+        world.publish()
+    world.query("drop trigger no_space on app_usage.usage")
+    assert world.publish().rows_upserted == 300
+    assert world.is_equal()

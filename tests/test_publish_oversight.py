@@ -1,0 +1,198 @@
+"""The breaker before a publish, and what comes after one: canary, verification, the way back, the status."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import date, timedelta
+
+import pytest
+
+from ingestion.publish import PublishError, Verified, rollback, status, verify
+from ingestion.publish.comparison import SHARDS, shard_of
+from tests.publish_support import NOW, World
+
+pytest_plugins = ["tests.publish_fixtures"]
+
+
+def days(world: World) -> list[tuple[object, ...]]:
+    return world.query("select distinct active_days from app_usage.usage order by 1")
+
+
+def test_a_generation_that_deletes_too_much_of_one_org_stops_before_it_is_visible(world: World) -> None:
+    world.publish()
+    before = world.row_versions("usage")
+    world.change("delete from analytics.usage where org_id = 'org1' and hash(person_id) % 10 < 7")
+    with pytest.raises(PublishError, match=r"usage: \d+ of the 100 rows of org1 would be deleted, the limit is 50%"):
+        world.publish()
+    assert world.row_versions("usage") == before
+    assert len(world.query("select * from app_usage.generations")) == 1
+    assert world.publish(accept=True).changed
+    assert world.is_equal()
+
+
+def test_a_mart_sets_its_own_limits(world: World) -> None:
+    world.model("usage", world.columns("usage"), key=["org_id", "person_id"], breaker={"changed": 0.1, "min_rows": 50})
+    world.publish()
+    world.change("update analytics.usage set active_days = 99 where org_id = 'org1' and hash(person_id) % 10 < 3")
+    with pytest.raises(PublishError, match=r"rows of org1 would be changed or deleted, the limit is 10%"):
+        world.publish()
+    world.model("usage", world.columns("usage"), key=["org_id", "person_id"], breaker={"changed": 0.9})
+    assert world.publish().changed
+
+
+def test_a_table_that_would_be_empty_stops_unless_its_mart_is_at_its_best_then(world: World) -> None:
+    world.publish()
+    world.change("delete from analytics.daily")
+    with pytest.raises(PublishError, match="daily would be empty, it has 30 rows"):
+        world.publish()
+    world.model(
+        "daily", world.columns("daily"), key=["org_id", "usage_date"], breaker={"may_be_empty": True, "min_rows": 100}
+    )
+    assert world.publish().rows_deleted == 30
+
+
+def test_a_canary_reaches_its_share_of_the_orgs_and_then_the_rest(world: World) -> None:
+    world.change("update analytics.usage set org_id = 'org' || hash(person_id) % 200, active_days = 0")
+    world.publish()
+    world.change("update analytics.usage set active_days = 1")
+    world.publish(percent=10)
+    inside = {row[0] for row in world.query("select distinct org_id from app_usage.usage where active_days = 1")}
+    outside = {row[0] for row in world.query("select distinct org_id from app_usage.usage where active_days = 0")}
+    assert inside
+    assert inside == {org for org in inside | outside if shard_of(org) < SHARDS / 10}
+    assert not world.publish(percent=10).changed
+
+    world.publish(percent=50)
+    assert world.query("select count(distinct org_id) from app_usage.usage where active_days = 1") > [(len(inside),)]
+    world.publish()
+    assert world.is_equal()
+
+
+def test_a_mart_holds_its_own_canary(world: World) -> None:
+    world.change("update analytics.usage set org_id = 'org' || hash(person_id) % 200, active_days = 0")
+    world.publish()
+    world.change("update analytics.usage set active_days = 1; update analytics.daily set dau = dau + 1")
+    world.model("usage", world.columns("usage"), key=["org_id", "person_id"], canary=1)
+    world.publish()
+    assert {org for (org,) in world.query("select distinct org_id from app_usage.usage where active_days = 1")} == {
+        org for (org,) in world.query("select distinct org_id from app_usage.usage") if shard_of(org) < 11
+    }
+    assert world.query("select sum(dau) from app_usage.daily") == [(435 + 30,)]
+
+
+def test_a_rollback_returns_every_table_to_an_earlier_generation_and_stays_there(world: World) -> None:
+    world.publish()
+    first = (
+        world.query("select * from app_usage.usage order by 1, 2"),
+        world.query("select * from app_usage.daily order by 1, 2"),
+    )
+    for number in range(1, 4):
+        world.change(
+            f"""update analytics.usage set active_days = {number} where hash(person_id) % 4 = {number};
+            update analytics.usage set active_days = -{number} where person_id = 'person1';
+            delete from analytics.usage where person_id = 'person{number * 10}';
+            insert into analytics.usage (org_id, person_id) values ('org1', 'new{number}');
+            delete from analytics.usage where person_id = 'new{number - 1}';
+            update analytics.daily set dau = dau + 1 where org_id = 'org{number}'"""
+        )
+        world.publish()
+
+    assert rollback(world.url, "00000001") == "00000001"
+
+    assert world.query("select * from app_usage.usage order by 1, 2") == first[0]
+    assert world.query("select * from app_usage.daily order by 1, 2") == first[1]
+    assert world.query("select status from app_usage.generations order by generation_id") == [
+        ("published",),
+        ("rolled_back",),
+        ("rolled_back",),
+        ("rolled_back",),
+    ]
+    with pytest.raises(PublishError, match="rolled back to generation 00000001"):
+        world.publish()
+    assert status(world.url).generation_id == "00000001"
+    again = world.publish(accept=True)
+    assert again.generation_id == "00000005"
+    assert world.is_equal()
+    assert not world.publish().changed
+
+
+def test_a_rollback_goes_one_generation_back_by_itself_and_no_further_than_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestion.publish.publication.GENERATIONS_KEPT", 2)
+    for number in range(5):
+        world.change(f"update analytics.usage set active_days = {number}")
+        world.publish()
+    assert world.query("select count(distinct _generation_id) from app_usage_ledger.before_usage") == [(2,)]
+    with pytest.raises(PublishError, match="no way back to generation 00000002, only to 00000004, 00000003"):
+        rollback(world.url, "00000002")
+    assert rollback(world.url) == "00000004"
+    assert days(world) == [(3,)]
+    assert rollback(world.url) == "00000003"
+    assert days(world) == [(2,)]
+    with pytest.raises(PublishError, match="no way back"):
+        rollback(world.url)
+
+
+def test_a_rollback_before_a_table_was_there_leaves_it_empty(world: World) -> None:
+    models = dict(world.models)
+    del world.models["daily"]
+    world.publish()
+    world.models = models
+    world.publish()
+    rollback(world.url)
+    assert world.query("select count(*) from app_usage.daily") == [(0,)]
+    world.publish(accept=True)
+    assert world.is_equal()
+
+
+def test_a_verification_names_the_rows_that_differ(world: World) -> None:
+    world.publish()
+
+    def verified() -> Verified:
+        from dlt.destinations import duckdb
+
+        return verify(world.manifest, duckdb(str(world.file)), world.url, world.folder / "pipelines")
+
+    assert verified() == Verified(330, {}, ())
+    world.query(
+        "set session_replication_role = replica; delete from app_usage.usage where person_id = 'person7'; "
+        "update app_usage.usage set active_days = 77 where person_id = 'person8'; "
+        "insert into app_usage.usage (org_id, person_id) values ('org1', 'nobody')"
+    )
+    found = verified()
+    assert found.differing == {"usage": 3}
+    assert {(d.key["person_id"], d.kind) for d in found.differences} == {
+        ("person7", "missing"),
+        ("person8", "different"),
+        ("nobody", "extra"),
+    }
+    shutil.rmtree(world.folder / "pipelines")
+    assert verified() == found
+    world.publish(reread=True)
+    assert verified() == Verified(330, {}, ())
+
+
+def test_the_status_says_what_the_product_shows(world: World) -> None:
+    assert status(world.url).tables == ()
+    freshness = {"org_id": "text", "app_id": "text", "complete_through": "date"}
+    world.model("data_freshness", freshness, key=["org_id", "app_id"])
+    world.change(
+        "create table analytics.data_freshness as select * from (values ('org1', 'zoom', date '2026-01-29'), "
+        "('org1', 'okta', date '2026-01-30'), ('org2', 'zoom', null)) as t(org_id, app_id, complete_through)"
+    )
+    world.publish()
+    world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
+    world.change("insert into analytics.usage (org_id, person_id) values ('org1', 'a' || chr(0))")
+    world.publish(now=NOW + timedelta(hours=1))
+
+    told = status(world.url)
+
+    assert told.generation_id == "00000002"
+    assert [(t.name, t.generation_id, t.rows, t.rejected, t.percent) for t in told.tables] == [
+        ("daily", "00000001", 30, 0, 100),
+        ("data_freshness", "00000001", 3, 0, 100),
+        ("usage", "00000002", 300, 1, 100),
+    ]
+    assert told.complete_through == {"org1": date(2026, 1, 29)}
+    assert told.held is None

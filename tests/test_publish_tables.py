@@ -1,0 +1,401 @@
+"""The published tables: who may read and write them, how they follow their marts, what they refuse."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import dlt
+import psycopg2
+import pytest
+from psycopg2 import errors
+from psycopg2.extensions import connection as Connection  # noqa: N812 - psycopg2 spells its class in lower case
+
+from ingestion.postgres import PrivatePostgres
+from ingestion.publish import PublishError, migrate, read_marts, rollback
+from tests.publish_support import World, run
+
+pytest_plugins = ["tests.publish_fixtures"]
+
+
+@contextmanager
+def logged_in(world: World, role: str) -> Iterator[Connection]:
+    """A session of a user who has nothing but this role."""
+    user = f"user_{time.time_ns()}"
+    world.query(f"create user {user} in role {role}")
+    with closing(psycopg2.connect(world.url.replace("postgres:postgres@", f"{user}@"))) as connection:
+        connection.autocommit = True
+        yield connection
+
+
+def ask(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def test_a_reader_sees_the_org_that_it_has_set_and_none_before(world: World) -> None:
+    world.publish()
+    with logged_in(world, "app_usage_reader") as reader:
+        count = "select count(*), count(distinct org_id) from app_usage.usage"
+        assert ask(reader, count) == [(0, 0)]
+        ask(reader, "set app_usage.org_id = 'org1'")
+        assert ask(reader, count) == [(100, 1)]
+        assert ask(reader, "select count(*) from app_usage.daily") == [(10,)]
+        ask(reader, "set app_usage.org_id = 'org2'")
+        assert ask(reader, "select distinct org_id from app_usage.usage") == [("org2",)]
+        ask(reader, "set app_usage.org_id = ''")
+        assert ask(reader, count) == [(0, 0)]
+        assert ask(reader, "select count(*) from app_usage.generations") == [(1,)]
+
+
+def test_every_table_with_orgs_in_the_published_schema_is_protected(world: World) -> None:
+    world.publish()
+    assert world.query(
+        "select c.relname, c.relrowsecurity, count(p.oid) from pg_class as c left join pg_policy as p on "
+        "p.polrelid = c.oid where c.relnamespace = 'app_usage'::regnamespace "
+        "and c.relkind = 'r' group by 1, 2 order by 1"
+    ) == [("app_usage_rejected", True, 1), ("daily", True, 1), ("generations", False, 0), ("usage", True, 1)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into app_usage.usage (org_id, person_id) values ('org1', 'x')",
+        "delete from app_usage.usage",
+        "select * from app_usage_ledger.orgs",
+        "select * from app_usage_ledger.before_usage",
+        "create table app_usage.mine (id int)",
+        "create table app_usage_staging.mine (id int)",
+        "select * from public.customers",
+        "update app_usage.generations set status = 'x'",
+        "alter table app_usage.usage disable row level security",
+        "set role app_usage_owner",
+    ],
+)
+def test_a_reader_may_do_nothing_else(world: World, statement: str) -> None:
+    world.query("create table public.customers (id int)")
+    world.publish()
+    with logged_in(world, "app_usage_reader") as reader, pytest.raises(errors.InsufficientPrivilege):
+        ask(reader, statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select * from public.customers",
+        "drop table public.customers",
+        "create table public.mine (id int)",
+        "create schema mine",
+        "create role mine",
+        "set role postgres",
+        "alter role app_usage_reader superuser",
+        "copy app_usage.usage to '/tmp/stolen'",
+    ],
+)
+def test_a_publisher_may_touch_nothing_outside_its_schemas(world: World, statement: str) -> None:
+    world.query("create table public.customers (id int)")
+    world.publish()
+    with logged_in(world, "app_usage_publisher") as publisher, pytest.raises(errors.InsufficientPrivilege):
+        ask(publisher, statement)
+
+
+def test_a_publisher_publishes_with_its_own_rights_alone(world: World) -> None:
+    """What the administrator's first run has prepared a user with the publisher's role goes on with."""
+    world.publish()
+    world.model("more", {"org_id": "text", "n": "bigint"}, key=["org_id"])
+    world.change("create table analytics.more as select 'org1' as org_id, 1::bigint as n")
+    world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
+    with logged_in(world, "app_usage_publisher") as publisher:
+        user = publisher.info.user
+    assert world.publish(product_url=world.url.replace("postgres:postgres@", f"{user}@")).rows_upserted == 2
+    assert world.is_equal()
+    owners = "select distinct tableowner from pg_tables where schemaname like 'app_usage%%'"
+    assert world.query(owners) == [("app_usage_owner",)]
+
+
+def test_an_administrator_prepares_what_a_publisher_then_fills(world: World) -> None:
+    migrate(world.url)
+    migrate(world.url)
+    with logged_in(world, "app_usage_publisher") as publisher:
+        user = publisher.info.user
+    assert world.publish(product_url=world.url.replace("postgres:postgres@", f"{user}@")).rows_upserted == 330
+    assert world.is_equal()
+
+
+def test_a_user_who_may_not_prepare_the_database_is_told_who_must(world: World) -> None:
+    user = f"user_{time.time_ns()}"
+    world.query(f"create user {user}")
+    with pytest.raises(PublishError, match="grant app_usage_publisher"):
+        world.publish(product_url=world.url.replace("postgres:postgres@", f"{user}@"))
+
+
+def test_a_new_column_of_a_mart_appears_and_views_and_grants_stay(world: World) -> None:
+    world.publish()
+    role = f"product_{time.time_ns()}"
+    world.query(f"create role {role}; grant select on app_usage.usage to {role}")
+    world.query("create view public.busy as select org_id, person_id from app_usage.usage where active_days > 20")
+    world.change("alter table analytics.usage add column licence text; update analytics.usage set licence = 'pro'")
+    world.model("usage", world.columns("usage") | {"licence": "text"}, key=["org_id", "person_id"])
+
+    assert world.publish().rows_upserted == 300
+
+    assert world.query("select distinct licence from app_usage.usage") == [("pro",)]
+    assert world.query("select count(*) > 0 from public.busy") == [(True,)]
+    assert world.query(f"select has_table_privilege('{role}', 'app_usage.usage', 'select')") == [(True,)]
+    assert world.query(
+        "select col_description(attrelid, attnum) from pg_attribute where attrelid = 'app_usage.usage'::regclass "
+        "and attname = 'licence'"
+    ) == [("Its licence.",)]
+
+
+def test_a_column_that_a_mart_lost_stays_until_the_mart_declares_it(world: World) -> None:
+    world.publish()
+    world.change("alter table analytics.usage drop column is_known")
+    columns = {name: kind for name, kind in world.columns("usage").items() if name != "is_known"}
+    world.model("usage", columns, key=["org_id", "person_id"])
+    with pytest.raises(PublishError, match=r"has lost: is_known.*meta\.publish\.drop"):
+        world.publish()
+    assert world.query("select count(is_known) from app_usage.usage") == [(240,)]
+    world.model("usage", columns, key=["org_id", "person_id"], drop=["is_known"])
+    world.publish()
+    assert "is_known" not in {
+        row[0]
+        for row in world.query(
+            "select attname from pg_attribute where attrelid = 'app_usage.usage'::regclass and not attisdropped"
+        )
+    }
+    assert not world.publish().changed
+
+
+def test_a_new_column_without_values_rewrites_no_row(world: World) -> None:
+    world.publish()
+    before = world.row_versions("usage")
+    world.change("alter table analytics.usage add column licence text")
+    world.model("usage", world.columns("usage") | {"licence": "text"}, key=["org_id", "person_id"])
+    world.publish()
+    assert world.query("select count(*), count(licence) from app_usage.usage") == [(300, 0)]
+    assert world.row_versions("usage") == before
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "is_now"),
+    [
+        ("active_days", "double", "double precision"),
+        ("active_days", "decimal(30, 2)", "numeric(30,2)"),
+        ("monthly_price", "decimal(14, 3)", "numeric(14,3)"),
+        ("first_used_on", "timestamp", "timestamp with time zone"),
+    ],
+)
+def test_a_wider_type_of_a_column_takes_its_place(world: World, column: str, kind: str, is_now: str) -> None:
+    world.publish()
+    as_now = f"select person_id, {column}::{is_now} from app_usage.usage order by 1"
+    before = world.query(as_now)
+    world.query("create view public.busy as select org_id, person_id from app_usage.usage where is_known")
+    world.change("update analytics.usage set is_known = true where person_id = 'person7'")
+    world.publish()
+    world.change(f"alter table analytics.usage alter column {column} type {kind}")
+    world.model(
+        "usage", world.columns("usage") | {column: kind}, key=["org_id", "person_id"], indexes=[["org_id", column]]
+    )
+
+    assert not world.publish().changed
+
+    assert world.query(
+        "select format_type(atttypid, atttypmod) from pg_attribute where attrelid = 'app_usage.usage'::regclass "
+        "and attname = %s",
+        column,
+    ) == [(is_now,)]
+    assert world.query(as_now) == before
+    assert world.query("select count(*) > 0 from public.busy") == [(True,)]
+    rollback(world.url)
+    assert world.query("select is_known from app_usage.usage where person_id = 'person7'") == [(False,)]
+
+
+def test_a_wider_type_that_a_view_reads_is_refused_with_its_name(world: World) -> None:
+    world.publish()
+    world.query("create view public.busy as select org_id, active_days from app_usage.usage")
+    world.change("alter table analytics.usage alter column active_days type double")
+    world.model("usage", world.columns("usage") | {"active_days": "double"}, key=["org_id", "person_id"])
+    with pytest.raises(PublishError, match="view busy depends on column active_days"):
+        world.publish()
+    assert world.query("select count(*) from public.busy") == [(300,)]
+    world.query("drop view public.busy")
+    world.publish()
+    assert world.query("select attname from pg_attribute where attname like '%%widened' and not attisdropped") == []
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"), [("active_days", "text"), ("active_days", "boolean"), ("monthly_price", "decimal(12, 1)")]
+)
+def test_a_type_that_may_hold_less_is_refused(world: World, column: str, kind: str) -> None:
+    world.publish()
+    world.change(f"alter table analytics.usage alter column {column} type {kind}")
+    world.model("usage", world.columns("usage") | {column: kind}, key=["org_id", "person_id"])
+    with pytest.raises(PublishError, match=f"{column} is .* and would be"):
+        world.publish()
+
+
+def test_another_key_is_refused(world: World) -> None:
+    world.publish()
+    world.model("usage", world.columns("usage"), key=["org_id", "person_id", "active_days"])
+    with pytest.raises(PublishError, match="publish it under another name"):
+        world.publish()
+
+
+def test_declared_indexes_are_made_with_the_table_and_after_it(world: World) -> None:
+    world.model("usage", world.columns("usage"), key=["org_id", "person_id"], indexes=[["org_id", "active_days"]])
+    world.publish()
+    listed = "select indexname from pg_indexes where schemaname = 'app_usage' and tablename = 'usage' order by 1"
+    assert world.query(listed) == [("usage_org_id_active_days_idx",), ("usage_pkey",)]
+    world.model("usage", world.columns("usage"), key=["org_id", "person_id"], indexes=[["org_id", "seen_at"]])
+    assert not world.publish().changed
+    assert ("usage_org_id_seen_at_idx",) in world.query(listed)
+
+
+def test_a_row_that_postgres_cannot_hold_is_set_aside_and_the_rest_is_published(world: World) -> None:
+    world.publish()
+    world.change(
+        """insert into analytics.usage (org_id, person_id) values ('org1', 'a' || chr(0) || 'b');
+        update analytics.usage set first_used_on = 'infinity' where person_id = 'person7';
+        update analytics.usage set active_days = 99 where person_id = 'person8'"""
+    )
+    generation = world.publish()
+    assert {table.name: table.rejected for table in generation.tables} == {"daily": 0, "usage": 2}
+    rejected = world.query(
+        "select org_id, row_key, reason, row_json from app_usage.app_usage_rejected order by row_key"
+    )
+    assert [(org, json.loads(key), reason) for org, key, reason, _ in rejected] == [
+        ("org1", {"org_id": "org1", "person_id": "a\0b"}, "person_id contains a NUL character"),
+        ("org1", {"org_id": "org1", "person_id": "person7"}, "first_used_on is out of range"),
+    ]
+    assert world.query(
+        "select person_id, active_days from app_usage.usage where person_id in ('person7', 'person8')"
+    ) == [("person8", 99)]
+    assert not world.publish().changed
+
+    world.change(
+        "delete from analytics.usage where contains(person_id, chr(0)); "
+        "update analytics.usage set first_used_on = null where person_id = 'person7'"
+    )
+    world.publish()
+    assert world.query("select * from app_usage.app_usage_rejected") == []
+    assert world.is_equal()
+
+
+def test_a_number_that_does_not_fit_is_set_aside(world: World) -> None:
+    world.change("alter table analytics.usage alter column active_days type hugeint")
+    world.change("update analytics.usage set active_days = 9223372036854775808 where person_id = 'person7'")
+    world.publish()
+    assert world.query("select reason from app_usage.app_usage_rejected") == [("active_days is out of range",)]
+    assert world.query("select count(*) from app_usage.usage") == [(299,)]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        ("insert into analytics.usage (org_id, person_id) values ('org1', 'person1')", "2 rows with the key .*person1"),
+        ("insert into analytics.usage (org_id, person_id) values ('o', 'n'), ('o', 'n')", "2 rows with the key"),
+        ("insert into analytics.usage (org_id) values ('org1')", "without a value in its key"),
+        ("insert into analytics.usage (person_id) values ('x')", "without a value in its key"),
+        ("alter table analytics.usage drop column is_known", "differ in is_known"),
+        ("alter table analytics.usage add column extra text", "differ in extra"),
+        ("alter table analytics.usage alter column active_days type double", "active_days is double in the warehouse"),
+        ("drop table analytics.usage", "app-usage build"),
+    ],
+)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_mart_that_breaks_its_contract_is_not_published(
+    world: World, break_it: str, message: str, is_first: bool
+) -> None:
+    if not is_first:
+        world.publish()
+    world.change(break_it)
+    with pytest.raises(PublishError, match=message):
+        world.publish()
+    counted = world.query("select count(*) from app_usage.generations")
+    assert counted == [(0 if is_first else 1,)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda node: node["config"].update(contract={"enforced": False}), "without an enforced contract"),
+        (lambda node: node["config"]["meta"]["publish"].update(key=["person_id"]), "must begin with org_id"),
+        (lambda node: node["config"]["meta"]["publish"].update(key=["org_id", "nope"]), "no column nope"),
+        (lambda node: node["config"]["meta"]["publish"].update(indexs=[]), "does not know indexs"),
+        (lambda node: node["config"]["meta"]["publish"].update(breaker={"delete": 1}), "cannot be read"),
+        (lambda node: node["columns"]["active_days"].update(data_type="blob"), "has the type blob"),
+        (lambda node: node["columns"]["active_days"].update(name="Active Days"), "not a snake_case name"),
+    ],
+)
+def test_a_declaration_that_cannot_be_followed_is_named(
+    world: World, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    change(world.models["usage"])
+    with pytest.raises(PublishError, match=message):
+        read_marts(world.manifest)
+
+
+def test_a_missing_manifest_asks_for_a_build(tmp_path: Path) -> None:
+    with pytest.raises(PublishError, match="app-usage build"):
+        read_marts(tmp_path / "manifest.json")
+
+
+def test_names_and_values_are_never_taken_for_sql(world: World) -> None:
+    world.model("order", {"org_id": "text", "user": "text", "select": "bigint"}, key=["org_id", "user"])
+    world.models["order"]["description"] = 'It\'s "quoted"; drop table x; -- \\'
+    odd = ["o'1", 'o"2', "o\\3", "o\n4", "o;drop", "o$1", "é漢🦆", "", " o", "%s", "{}"]
+    world.change('create table analytics."order" (org_id text, "user" text, "select" bigint)')
+    for number, value in enumerate(odd):
+        world.warehouse.execute('insert into analytics."order" values (?, ?, ?)', [value, value, number])
+    world.publish()
+    read = 'select org_id, "user", "select" from app_usage."order" order by "select"'
+    assert world.query(read) == [(value, value, number) for number, value in enumerate(odd)]
+    world.change('update analytics."order" set "select" = "select" + 100 where org_id <> \'\'')
+    world.change("delete from analytics.\"order\" where org_id = 'o''1'")
+    world.publish(accept=True)
+    assert world.query(read) == [("", "", 7)] + [(v, v, n + 100) for n, v in enumerate(odd) if v not in ("", "o'1")]
+
+
+def test_a_mart_without_rows_is_published_as_an_empty_table(world: World) -> None:
+    world.change("delete from analytics.daily")
+    world.publish()
+    assert world.query("select count(*) from app_usage.daily") == [(0,)]
+    world.change("insert into analytics.daily values ('org1', '2026-01-01', 1)")
+    world.publish()
+    assert world.is_equal()
+
+
+@pytest.mark.parametrize("engine", ["postgres", "redshift"])
+def test_any_engine_publishes_the_same_rows(world: World, product_server: PrivatePostgres, engine: str) -> None:
+    """Redshift is stood in for by PostgreSQL: what is tried is the cursor that its rows are read with."""
+    url = product_server.url(f"warehouse_{time.time_ns()}").replace("/warehouse", ":5432/warehouse")
+    run(url, "create schema analytics")
+    world.model("usage", world.columns("usage") | {"active_day_rate": "double precision"}, key=["org_id", "person_id"])
+    columns = world.columns("usage")
+    run(url, f"create table analytics.usage ({', '.join(f'{n} {k}' for n, k in columns.items())})")
+    run(url, "create table analytics.daily (org_id text, usage_date date, dau bigint)")
+
+    def copy_over() -> None:
+        for table in ("usage", "daily"):
+            run(url, f"truncate analytics.{table}")
+            rows = world.warehouse.execute(f"select * from analytics.{table}").fetchall()
+            with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+                cursor.executemany(f"insert into analytics.{table} values ({', '.join(['%s'] * len(rows[0]))})", rows)
+                connection.commit()
+
+    copy_over()
+    destination = dlt.destinations.postgres(url) if engine == "postgres" else dlt.destinations.redshift(url)
+    assert world.publish(warehouse=destination).rows_upserted == 330
+    assert world.is_equal()
+    assert not world.publish(warehouse=destination).changed
+    assert not world.publish().changed
+    world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
+    copy_over()
+    assert world.publish(warehouse=destination).rows_upserted == 1
+    assert world.is_equal()
