@@ -248,6 +248,8 @@ def _flow(settings: Settings, options: Options | None, command: str) -> Iterator
     try:
         with locked(settings, command), prepared(settings, options) as flow:
             yield flow
+    except ConfigError as error:
+        _fail(error, code=2)
     except FlowErrors as error:
         _fail(error)
 
@@ -357,9 +359,11 @@ def _print_next_steps(flow: Flow) -> None:
 
 def _settings(target: str | None, now: str | None, connections: Path | None) -> Settings:
     try:
-        return Settings.load(target=target, now=now, connections=connections)
+        settings = Settings.load(target=target, now=now, connections=connections)
+        settings.warehouse  # noqa: B018 - a target that there is not is told before anything starts
     except ConfigError as error:
         _fail(error, code=2)
+    return settings
 
 
 def _options(

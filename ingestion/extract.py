@@ -86,7 +86,8 @@ class Warehouse:
             name, destination=self.destination, dataset_name=f"landing_{name}", pipelines_dir=str(self.pipelines_dir)
         )
         _load_pending(pipeline)  # what an earlier run had extracted when it was stopped
-        pipeline.sync_destination()  # a lost working folder comes back
+        with _failures(pipeline):
+            pipeline.sync_destination()  # a lost working folder comes back
         self._pipelines[name] = pipeline
         return pipeline
 
@@ -110,7 +111,11 @@ def extract(
         report.rows[connector] += rows
         on_rows(connector, rows)
 
-    with ThreadPoolExecutor(PARALLEL_CONNECTORS, thread_name_prefix="connector") as pool:
+    # held open: DuckDB does not stand it when one thread opens the file while another closes it as its last user
+    with (
+        warehouse.pipeline("product").sql_client(),
+        ThreadPoolExecutor(PARALLEL_CONNECTORS, thread_name_prefix="connector") as pool,
+    ):
         runs = [
             pool.submit(_run_connector, warehouse, connectors[name], group, now, count, sleep, report)
             for name, group in sorted(by_connector.items())

@@ -22,7 +22,7 @@ from dlt.extract import DltResource
 
 from ingestion.connections import Connection, ConnectionsError
 from ingestion.connector import Connector, Stream, Window
-from ingestion.http import FetchError, PageClient, Sleep, VendorSession, redacted
+from ingestion.http import FetchError, PageClient, Record, Sleep, VendorSession, redacted
 from ingestion.records import RecordTyper, Typed, landing_schema
 
 BATCH_BYTES = 16 * 1024 * 1024  # raw records typed at once: large enough for DuckDB's threads, small beside 1 GB
@@ -146,7 +146,7 @@ class _Reader:
 
     def failed(self, error: str) -> Iterator[Any]:
         """What came in before the failure stays, and the failure is a row of the fetch log."""
-        self._state.pop("late_read_at", None)  # the pages that did not come may lie behind some that did
+        self._state["is_late_read_due"] = True  # the pages that did not come may lie behind some that did
         yield from self._leftover()
         self._fetch.outcomes[self._connection.connection_id, self._stream.name] = error
         yield self._log("failed", error=error, complete_through=self._complete_through())
@@ -167,14 +167,17 @@ class _Reader:
         cursor = self._cursor()
         until = now - stream.lateness.delay
         start, is_deep = self._start(window, cursor, until)
-        oldest = now - window.retention
-        if start < oldest:
-            if cursor is not None and cursor < oldest:
-                yield self._log("gap", window=(cursor, oldest), error="older than the vendor keeps events")
-            start = oldest
-        start = _floor(start, window.step)
+        margin = _margin(window, self._connection.time_zone)
+        before = margin + (
+            window.step if window.start_is_exclusive else timedelta()
+        )  # what is asked for before a start
+        longest = window.longest - before - margin
+        oldest = _ceil(now - window.retention, window.step) + before
+        if cursor is not None and cursor < oldest:
+            yield self._log("gap", window=(cursor, oldest), error="older than the vendor keeps events")
+        start = _floor(max(start, oldest), window.step)
         is_whole = "{end}" not in repr(window.params)
-        span = until - start if is_whole else min(FIRST_SPAN, window.longest)
+        span = until - start if is_whole else min(FIRST_SPAN, longest)
         self._stops_at_known = not window.params and stream.order == "newest_first" and not is_deep
         unlogged: datetime | None = None  # windows that brought no news belong to the next one that does
         while start < until:
@@ -188,7 +191,7 @@ class _Reader:
                 unlogged = None
             start = end
             if self._pages <= PAGES_OF_A_SMALL_WINDOW:
-                span = min(span * 2, window.longest)
+                span = min(span * 2, longest)
             elif self._pages > PAGES_OF_A_LARGE_WINDOW:
                 span = max(span / 2, window.step)
             if self._fetch.budget <= 0 and start < until:
@@ -196,6 +199,7 @@ class _Reader:
                 return
         if is_deep and self._has_logged:
             self._state["late_read_at"] = now.isoformat()
+            self._state.pop("is_late_read_due", None)
 
     def _start(self, window: Window, cursor: datetime | None, until: datetime) -> tuple[datetime, bool]:
         """Where to begin, and whether that covers everything that may rarely be late."""
@@ -204,19 +208,23 @@ class _Reader:
             return self._connection.start_date or self._fetch.now - window.retention, True
         if window.is_by_arrival:
             return cursor, True
-        last = self._state.get("late_read_at")
-        is_deep = last is None or abs(self._fetch.now - datetime.fromisoformat(last)) >= lateness.rare / 12
+        last = self._late_read_at()
+        is_due = last is None or "is_late_read_due" in self._state
+        is_deep = is_due or abs(self._fetch.now - (last or cursor)) >= lateness.rare / 12
         earliest = self._connection.start_date or datetime.min.replace(tzinfo=UTC)
         if not window.params:
             return max(self._fetch.now - window.retention, earliest), is_deep
+        # what has appeared since everything late was last read can be as late as can be at that time, not now
+        seen = min(cursor, until, last or cursor) if is_deep else min(cursor, until)
         overlap = lateness.rare if is_deep else min(lateness.usual, lateness.rare)
-        return max(min(cursor, until) - overlap, earliest), is_deep
+        return max(seen - overlap, earliest), is_deep
 
     def _read_window(self, window: Window, start: datetime, end: datetime, *, is_known: bool) -> Iterator[Any]:
         self._window, self._counts, self._pages = (start, end), [0, 0], 0
         known = None
         if is_known:
-            asked_from, asked_to = _floor(start, window.step), _ceil(end, window.step) + window.step
+            beyond = window.step + timedelta(hours=1)  # more than any margin of a request
+            asked_from, asked_to = _floor(start, window.step) - beyond, _ceil(end, window.step) + beyond
             known = self._fetch.landing.known_events(self._stream, self._connection.connection_id, asked_from, asked_to)
         self._typer.new_window(start, end, known)
         zone = self._connection.time_zone
@@ -230,10 +238,11 @@ class _Reader:
         known = self._fetch.landing.known_records(self._stream, self._connection.connection_id)
         self._typer.new_window(None, None, known)
         self._listed: list[pa.Table] = []
+        self._has_nameless = False  # a record whose id cannot be read: it may be anybody's, so nobody is gone
         self._ids: list[pa.ChunkedArray] = []
         yield from self._requests({})
         rows = self._merged_listing(is_complete=True)
-        if known is not None:
+        if known is not None and not self._has_nameless:
             seen = pa.chunked_array([chunk for ids in self._ids for chunk in ids.chunks], pa.string())
             gone = known.filter(pc.invert(pc.is_in(known["id"], value_set=seen)))
             rows = pa.concat_tables([rows, self._tombstones(gone)])
@@ -283,7 +292,7 @@ class _Reader:
 
     def _read_pages(self, fields: Mapping[str, str], params: Mapping[str, Any]) -> Iterator[Any]:
         stream = self._stream
-        batch: list[msgspec.Raw] = []
+        batch: list[Record] = []
         size = 0
         pages = self._client.pages(
             self._path(stream.path, fields),
@@ -329,13 +338,22 @@ class _Reader:
                 paginator=parent.paginator(),
                 params={**parent.params, **params},
             ):
-                for record in map(msgspec.json.decode, records):
-                    yield {name: str(_dig(record, path)) for name, path in parent.fields.items()}
+                for record in records:
+                    yield {name: self._field(record, path) for name, path in parent.fields.items()}
+
+    def _field(self, parent: Record, path: str) -> str:
+        try:
+            value = _dig(msgspec.json.decode(parent), path)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise FetchError(f"{self._stream.name}: a record that it starts from is no good JSON: {error}") from error
+        if value is None:
+            raise FetchError(f"{self._stream.name}: a record that it starts from has no {path!r}")
+        return str(value)
 
     def _path(self, path: str, fields: Mapping[str, str]) -> str:
         return (self._stream.base_url + path).format_map(_Names(self._connection, fields))
 
-    def _typed(self, batch: list[msgspec.Raw], fields: Mapping[str, str]) -> Iterator[Any]:
+    def _typed(self, batch: list[Record], fields: Mapping[str, str]) -> Iterator[Any]:
         if not batch:
             return
         typed: Typed = self._typer.type(batch, fields)
@@ -347,6 +365,7 @@ class _Reader:
         else:
             self._listed.append(typed.accepted)
             self._ids.append(self._typer.ids)
+            self._has_nameless |= self._typer.has_nameless
 
     def _reject(self, rows: pa.Table) -> Iterator[Any]:
         """A record that is bad at every re-read of its window is rejected once."""
@@ -376,12 +395,17 @@ class _Reader:
         if self._stream.kind == "accounts":
             value = self._state.get("listed_at")
             return datetime.fromisoformat(value) if value else None
-        cursor = self._cursor()
-        return None if cursor is None else self._through(cursor)
+        value = self._state.get("logged_through")
+        return datetime.fromisoformat(value) if value else None
+
+    def _late_read_at(self) -> datetime | None:
+        value = self._state.get("late_read_at")
+        return datetime.fromisoformat(value) if value else None
 
     def _through(self, cursor: datetime) -> datetime:
         """Up to when a stream that was read up to `cursor` is expected to be complete."""
-        return min(cursor, self._fetch.now - self._stream.lateness.usual)
+        read_at = self._late_read_at() if self._stops_at_known else None
+        return min(cursor, (read_at or self._fetch.now) - self._stream.lateness.usual)
 
     def _is_news(self, complete_through: datetime) -> bool:
         """Whether a window says anything that the warehouse does not know yet.
@@ -390,7 +414,7 @@ class _Reader:
         another quarter of an hour: every time zone's midnight is on one, and days are what completeness decides.
         """
         known = self._state.get("logged_through")
-        if self._has_landed or known is None:
+        if self._has_landed or known is None or "has_failed" in self._state:
             return True
         return _floor(datetime.fromisoformat(known), QUARTER) != _floor(complete_through, QUARTER)
 
@@ -404,8 +428,11 @@ class _Reader:
     ) -> Any:
         start, end = window or self._window
         self._has_logged, self._has_landed = True, False
-        is_complete = outcome == "complete" and complete_through is not None
-        self._state["logged_through"] = complete_through.isoformat() if is_complete and complete_through else None
+        if outcome == "complete" and complete_through is not None:
+            self._state["logged_through"] = complete_through.isoformat()
+            self._state.pop("has_failed", None)
+        else:
+            self._state["has_failed"] = True
         row = {
             "connection_id": self._connection.connection_id,
             "org_id": self._connection.org_id,
@@ -475,6 +502,11 @@ def _filled(template: Any, bounds: Mapping[str, Any]) -> Any:
     return template
 
 
+def _margin(window: Window, zone: ZoneInfo) -> timedelta:
+    """An hour is there twice when clocks go back: bounds without a zone ask for both, and repeats are dropped."""
+    return timedelta(hours=1) if window.format == "naive" and zone.key != "UTC" else timedelta()
+
+
 def _bound(instant: datetime, window: Window, zone: ZoneInfo, *, is_end: bool) -> str | int:
     """A bound in the vendor's format, widened to its step; at an inclusive end the last step before it."""
     widened = _ceil(instant, window.step) if is_end else _floor(instant, window.step)
@@ -489,8 +521,7 @@ def _bound(instant: datetime, window: Window, zone: ZoneInfo, *, is_end: bool) -
     if window.format == "epoch_ms":
         return round(widened.timestamp() * 1000)
     if window.format == "naive":
-        # an hour is there twice when clocks go back: both are asked for, and repeats are dropped
-        margin = timedelta() if zone.key == "UTC" else timedelta(hours=1)
+        margin = _margin(window, zone)
         return (widened + margin if is_end else widened - margin).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
     precision = "milliseconds" if window.format == "iso_ms" else "seconds"
     return widened.replace(tzinfo=None).isoformat(timespec=precision) + "Z"

@@ -30,12 +30,15 @@ from tenacity.wait import wait_exponential_jitter
 from ingestion.connector import Connector, RateLimit
 
 ATTEMPTS = 6  # with 1 s doubled each time and jitter: about half a minute, longer than a vendor's restart of one node
+MOST_REPEATS = 3  # of a page in a row; a vendor that does not know the parameter sends its first page for ever
+MOST_EMPTY_PAGES = 100  # in a row; filters leave some, a vendor whose links lead nowhere sends them for ever
 LONGEST_WAIT = 900.0  # seconds; the longest reset seen in a vendor's documentation is 15 minutes
 TIMEOUT = (10.0, 120.0)  # seconds to connect, seconds between bytes
 
 _LIST = "$"  # the page itself is the list of records; dlt guesses where the selector is empty
 _CSV = "csv:"  # before the columns that a CSV page must have
 _FAILED = (b"false", b'"FAIL"')
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],]|[^\s"{}\[\],]+', re.DOTALL)  # a string, a bracket, the rest
 
 Sleep = Callable[[float], None]
 
@@ -52,32 +55,55 @@ class _BusyError(Exception):
         self.wait = wait
 
 
+class Unreadable(bytes):
+    """A record that is no good JSON though its neighbours are: half a character, a control byte, 10,000 levels."""
+
+
+Record = msgspec.Raw | Unreadable
+
+
 class Page(requests.Response):
     """A response whose records stay raw bytes: `json()` is the page without them, which is all that paging needs."""
 
-    def split(self, path: str) -> tuple[dict[str, Any], list[msgspec.Raw]]:
-        """The page without its records, and the records under the dotted `path` ('' is a page that is a list)."""
+    def split(self, path: str) -> tuple[dict[str, Any], list[Record]]:
+        """The page without its records, and the records under the dotted `path` ('' is a page that is a list).
+
+        Should a record be no good JSON, its neighbours are told apart from it by the brackets alone.
+        """
         try:
-            if not path:
-                return {}, msgspec.json.decode(self.content, type=list[msgspec.Raw])
-            envelope = msgspec.json.decode(self.content, type=dict[str, msgspec.Raw])
-            *outer, last = path.split(".")
-            level = envelope
-            for name in outer:
-                level = msgspec.json.decode(level.get(name, msgspec.Raw(b"{}")), type=dict[str, msgspec.Raw])
-            raw = level.pop(last, None)
-            records = _records(raw)
-            if outer:
-                envelope.pop(outer[0])
-            rest = {name: msgspec.json.decode(value) for name, value in envelope.items()}
-            if outer:
-                rest[outer[0]] = {name: msgspec.json.decode(value) for name, value in level.items()}
-        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
-            kind = self.headers.get("Content-Type", "no content type")
-            raise FetchError(f"{_name(self.request)} answered no such JSON as expected ({kind}): {error}") from error
+            return self._split(path, _elements, _members)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            try:
+                return self._split(path, _elements_by_brackets, _members_by_brackets)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                kind = self.headers.get("Content-Type", "no content type")
+                raise FetchError(
+                    f"{_name(self.request)} answered no such JSON as expected ({kind}): {error}"
+                ) from error
+
+    def _split(
+        self,
+        path: str,
+        elements: Callable[[Any], list[Record]],
+        members: Callable[[Any], dict[str, Record]],
+    ) -> tuple[dict[str, Any], list[Record]]:
+        if not path:
+            return {}, elements(self.content)
+        envelope = members(self.content)
+        *outer, last = path.split(".")
+        level = envelope
+        for name in outer:
+            level = members(level.get(name, b"{}"))
+        raw = level.pop(last, None)
+        if raw is None and (error := next((name for name in ("error", "errors") if envelope.get(name)), None)):
+            raise FetchError(f"{_name(self.request)} answered 200 with {error!r} in place of {path!r}")
+        records = _records(raw, elements, members)
+        rest = {name: msgspec.json.decode(value) for name, value in envelope.items() if name not in outer[:1]}
+        if outer:
+            rest[outer[0]] = {name: msgspec.json.decode(value) for name, value in level.items()}
         return rest, records
 
-    def lines(self, columns: Iterable[str]) -> list[msgspec.Raw]:
+    def lines(self, columns: Iterable[str]) -> list[Record]:
         """The records of a CSV page, which must have `columns`: an error page must not look like an empty list."""
         try:
             reader = csv.DictReader(io.StringIO(self.content.decode("utf-8-sig"), newline=""), restkey="_more")
@@ -172,12 +198,7 @@ class VendorSession(requests.Session):
         value = response.headers.get(self._rate_limit.reset)
         if value is None:
             return self._rate_limit.pause or None
-        here = (
-            email.utils.parsedate_to_datetime(response.headers["Date"])
-            if "Date" in response.headers
-            else datetime.now(UTC)
-        )
-        seconds = _seconds_until(value, self._rate_limit.reset_format, here)
+        seconds = _seconds_until(value, self._rate_limit.reset_format, response.headers.get("Date", ""))
         return None if seconds is None else min(max(seconds, 0.0), LONGEST_WAIT)
 
 
@@ -200,14 +221,13 @@ class PageClient(RESTClient):
         if not isinstance(response, Page):
             raise TypeError("the session of a PageClient answers with pages")
         if self._error_field:
-            status = (
-                msgspec.json.decode(response.content, type=dict[str, msgspec.Raw])
-                if response.content[:1] == b"{"
-                else {}
-            )
+            try:
+                status = _members(response.content)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                status = {}  # a list, or none of the vendor's own pages, which is found out below
             value = bytes(status.get(self._error_field, b"true"))
             if value in _FAILED or value.startswith(b"[{"):
-                reason = bytes(status.get("error", b"unknown")).decode(errors="replace")
+                reason = bytes(status.get("error", b"unknown")).decode(errors="replace")[:200]
                 raise FetchError(f"{_name(response.request)} answered that it failed: {reason}")
         if data_selector.startswith(_CSV):
             response.envelope = {}  # type: ignore[attr-defined]
@@ -225,27 +245,34 @@ class PageClient(RESTClient):
         params: Mapping[str, Any] | None = None,
         ends_on_empty_page: bool = False,
         csv_columns: tuple[str, ...] = (),
-    ) -> Iterator[tuple[list[msgspec.Raw], dict[str, Any]]]:
+    ) -> Iterator[tuple[list[Record], dict[str, Any]]]:
         """Every page once: its raw records and the rest of it.
 
         Ends where the paginator ends; at the second empty page in a row where the vendor's next link never
         disappears (one may be a page that was filtered empty). A next request that repeats an earlier one raises
-        FetchError, unless it came with an empty page: then the vendor has no more.
+        FetchError, unless it came with an empty page: then the vendor has no more. So does a page that comes
+        again and again, or empty ones without end.
         """
         asked: set[str] = set()
         empty = 0
+        before: list[bytes] = []
+        repeats = 0
         sent = copy.deepcopy(dict(params or {}))  # paginators write into it
         body = {"json": sent} if method == "POST" else {"params": sent}
-        for page in self.paginate(
+        for page in self._followed(
             path,
-            method=cast(Any, method),
+            method=method,
             paginator=paginator,
             data_selector=_CSV + ",".join(csv_columns) if csv_columns else records or _LIST,
             hooks={"response": []},
-            **cast(Any, body),
+            **body,
         ):
-            yield list(page), page.response.json()
             empty = 0 if page else empty + 1
+            repeats = repeats + 1 if page and before == [bytes(page[0]), bytes(page[-1])] else 0
+            before = [bytes(page[0]), bytes(page[-1])] if page else before
+            if empty > MOST_EMPTY_PAGES or repeats > MOST_REPEATS:
+                raise FetchError(f"{method} {path} repeats a page: its paging does not end")
+            yield list(page), page.response.json()
             if not page.paginator.has_next_page or (ends_on_empty_page and empty == 2):
                 return
             following = repr((page.request.url, page.request.params, page.request.json))
@@ -255,26 +282,103 @@ class PageClient(RESTClient):
                 return
             asked.add(following)
 
+    def _followed(self, path: str, **request: Any) -> Iterator[Any]:
+        """dlt's pages; what its paginators, a connector's own or an authentication cannot work with, as FetchError."""
+        try:
+            yield from self.paginate(path, **request)
+        except (
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            msgspec.MsgspecError,
+            requests.RequestException,
+        ) as e:
+            name = f"{request['method']} {path}"
+            raise FetchError(f"{name}: a page or a token is not as expected ({type(e).__name__})") from e
 
-def _records(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
+
+def _records(
+    raw: Record | None,
+    elements: Callable[[Any], list[Record]],
+    members: Callable[[Any], dict[str, Record]],
+) -> list[Record]:
     """The raw records of a list; of a map, one record per entry: `{"id": key, "value": value}`."""
     if raw is None or bytes(raw) == b"null":
         return []
     if not bytes(raw).startswith(b"{"):
-        return msgspec.json.decode(raw, type=list[msgspec.Raw])
-    entries = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    return [msgspec.Raw(msgspec.json.encode({"id": key, "value": value})) for key, value in entries.items()]
+        return elements(raw)
+    return [
+        type(value)(b'{"id":' + msgspec.json.encode(key) + b',"value":' + bytes(value) + b"}")
+        for key, value in members(raw).items()
+    ]
+
+
+def _elements(document: bytes | Record) -> list[Record]:
+    elements: list[Record] = msgspec.json.decode(document, type=list[msgspec.Raw])
+    return elements
+
+
+def _members(document: bytes | Record) -> dict[str, Record]:
+    members: dict[str, Record] = msgspec.json.decode(document, type=dict[str, msgspec.Raw])
+    return members
+
+
+def _elements_by_brackets(document: bytes | Record) -> list[Record]:
+    return [_checked(part) for part in _parts(bytes(document), b"[")]
+
+
+def _members_by_brackets(document: bytes | Record) -> dict[str, Record]:
+    members: dict[str, Record] = {}
+    for part in _parts(bytes(document), b"{"):
+        name = _TOKEN.match(part)
+        if name is None:
+            raise msgspec.DecodeError("a member without a name")
+        key = msgspec.json.decode(name.group(), type=str)
+        members[key] = _checked(part[name.end() :].lstrip().removeprefix(b":").strip())
+    return members
+
+
+def _checked(part: bytes) -> Record:
+    try:
+        msgspec.json.decode(part)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Unreadable(part)
+    return msgspec.Raw(part)
+
+
+def _parts(document: bytes, bracket: bytes) -> list[bytes]:
+    """What lies between the commas of a list or an object, whatever it is."""
+    parts, depth, start = [], 0, 0
+    tokens = _TOKEN.finditer(document)
+    for token in tokens:
+        mark = token.group()
+        if depth == 0 and mark != bracket:
+            break
+        if mark in b"{[":
+            depth += 1
+            start = start if depth > 1 else token.end()
+        elif mark in b"}]":
+            depth -= 1
+        if depth == 0 or (depth == 1 and mark == b","):
+            parts.append(document[start : token.start()].strip())
+            start = token.end()
+        if depth == 0 and next(tokens, None) is None:
+            return [part for part in parts if part]
+    raise msgspec.DecodeError("brackets that do not match")
 
 
 def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
+    backoff = wait_exponential_jitter(multiplier=0.5, max=30, jitter=0.5)(state)
     if isinstance(error, _BusyError) and error.wait is not None:
-        return error.wait + 0.05 * state.attempt_number
-    return wait_exponential_jitter(multiplier=0.5, max=30, jitter=0.5)(state)
+        return max(error.wait + 0.05 * state.attempt_number, backoff)  # "at once", over and over, is no answer
+    return backoff
 
 
-def _seconds_until(value: str, form: str, here: datetime) -> float | None:
+def _seconds_until(value: str, form: str, date: str) -> float | None:
     try:
+        here = email.utils.parsedate_to_datetime(date) if date else datetime.now(UTC)
         if form == "date" or not re.fullmatch(r"-?[0-9.]+", value):
             return (_date(value) - here).total_seconds()
         return float(value) - here.timestamp() if form == "epoch" else float(value)

@@ -13,12 +13,12 @@ from datetime import datetime
 from functools import cache
 
 import duckdb
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestion.connections import Connection
 from ingestion.connector import Column, Stream
+from ingestion.http import Record, Unreadable
 
 LONGEST_RECORD = 8 * 1024 * 1024  # bytes; a Redshift SUPER holds 16 MB, and no vendor's event comes near either
 CLOCK_SKEW = "interval 1 hour"  # an event may be this far ahead of the fetch: clocks differ, by seconds
@@ -117,6 +117,7 @@ class RecordTyper:
         self._window = tuple(bound and bound.replace(tzinfo=None) for bound in (start, end))
         self._uncounted: pa.Table | None = None
         self.ids = pa.chunked_array([], pa.string())
+        self.has_nameless = False
         self._duckdb.execute("create or replace temp table counted (key varchar, n bigint)")
         self._duckdb.execute("create or replace temp table known (id varchar, record_hash bigint)")
         if known is not None and known.num_rows:
@@ -124,7 +125,7 @@ class RecordTyper:
             self._duckdb.execute("insert into known select id, record_hash from known_rows")
             self._duckdb.unregister("known_rows")
 
-    def type(self, records: Iterable[msgspec.Raw], parent: Mapping[str, str]) -> Typed:
+    def type(self, records: Iterable[Record], parent: Mapping[str, str]) -> Typed:
         """Type a batch. `parent` holds the fields of the listing that the records hang under."""
         payloads, unreadable = _text(records)
         if self._uncounted is not None:
@@ -152,6 +153,7 @@ class RecordTyper:
         good = typed.filter(is_good) if bad.num_rows else typed
         if self._stream.kind == "accounts":
             self.ids = typed["_key"].drop_null()  # a record that cannot be typed is not gone
+            self.has_nameless = unreadable.num_rows > 0 or typed["_key"].null_count > 0
             good = good.filter(pc.invert(good["_is_known"]))
         rejected = bad.select(["record_hash", "_reason", "payload"]).rename_columns(
             ["record_hash", "reason", "payload"]
@@ -175,20 +177,26 @@ class RecordTyper:
         return rows.select(_REJECTED.names)
 
 
-def _text(records: Iterable[msgspec.Raw]) -> tuple[pa.Array, pa.Table]:
+def _text(records: Iterable[Record]) -> tuple[pa.Array, pa.Table]:
     """The records as Arrow text, and apart from them those that no text column can hold."""
-    raw = [bytes(record) for record in records]
+    raw: list[bytes] = []
     reasons: list[tuple[str, str]] = []
+    for record in records:
+        if isinstance(record, Unreadable):
+            text = bytes(record).decode(errors="backslashreplace").replace("\0", "\\0")  # Postgres holds no NUL in text
+            reasons.append(("not readable as JSON", text))
+        else:
+            raw.append(bytes(record))
     try:
         payloads = pa.array(raw, pa.string())
     except pa.ArrowInvalid:
         readable = []
-        for record in raw:
+        for payload in raw:
             try:
-                record.decode()
-                readable.append(record)
+                payload.decode()
+                readable.append(payload)
             except UnicodeDecodeError as error:
-                reasons.append((f"invalid UTF-8: {error.reason}", record.decode(errors="backslashreplace")))
+                reasons.append((f"invalid UTF-8: {error.reason}", payload.decode(errors="backslashreplace")))
         payloads = pa.array(readable, pa.string())
     too_long = pc.greater(pc.binary_length(payloads), LONGEST_RECORD)
     if pc.any(too_long).as_py():
@@ -301,10 +309,9 @@ def _reason_sql(stream: Stream, columns: list[Column]) -> str:
             f"when occurred_at > cast($fetched_at as timestamp) + {CLOCK_SKEW} then 'occurred_at is in the future'",
             f"when occurred_at < {EARLIEST} then 'occurred_at is before 2000'",
         ]
-    # Postgres and Redshift hold no NUL in text; the escape in the payload is the cheap test that comes first
-    texts = ["_key", *(f'"{column.name}"' for column in columns if column.type == "text")]
-    nul = " or ".join(f"contains({text}, chr(0))" for text in texts)
-    cases.append(f"when contains(payload, '\\u0000') and ({nul}) then 'NUL character in text'")
+    # Postgres holds no NUL, neither in text nor in jsonb; a backslash that is itself escaped escapes nothing
+    nul = r"contains(payload, '\u0000') and regexp_matches(payload, '(^|[^\\])(\\\\)*\\u0000')"
+    cases.append(f"when {nul} then 'NUL character in text'")
     return f"case {' '.join(cases)} end"
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import dlt
 import duckdb
@@ -30,6 +30,7 @@ class Request:
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes
+    pairs: list[tuple[str, str]]  # the query, where a name may be there more than once
 
 
 @dataclass
@@ -53,12 +54,13 @@ def vendor(answer: Callable[[Request], Answer]) -> Iterator[VendorServer]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # headers and body are two packets
 
         def _handle(self) -> None:
             url = urlsplit(self.path)
             length = int(self.headers.get("Content-Length") or 0)
-            query = {name: values[-1] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
-            request = Request(self.command, url.path, query, dict(self.headers), self.rfile.read(length))
+            pairs = parse_qsl(url.query, keep_blank_values=True)
+            request = Request(self.command, url.path, dict(pairs), dict(self.headers), self.rfile.read(length), pairs)
             seen.append(request)
             reply = answer(request)
             body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()

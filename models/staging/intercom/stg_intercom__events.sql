@@ -1,0 +1,58 @@
+{{ config(materialized='landed_incremental', incremental_strategy='latest_copy') }}
+
+with
+
+activity_logs as (
+
+    select * from {{ landing('intercom', 'activity_logs') }} as landed
+
+),
+
+renamed as (
+
+    select
+        -- ids
+        event_id,
+        event_id_kind,
+        org_id,
+        connection_id,
+        'intercom' as connector,
+        'activity_logs' as stream,
+        actor_id as account_id,
+        _dlt_load_id as load_id,
+        batch_id,
+
+        -- strings
+        lower(trim(actor_email)) as user_email,
+        cast(null as varchar(256)) as user_name,
+        case when actor_type = 'admin' then 'user' else 'unknown' end as actor_kind,
+        'Intercom' as app_name,
+        'direct' as source_kind,
+        activity_type as event_code,
+        case
+            when activity_type = 'admin_login_success' then 'success'
+            when activity_type = 'admin_login_failure' then 'failure'
+            else 'unknown'
+        end as status,
+        ip_address,
+        cast(null as varchar(256)) as user_agent,
+
+        -- numerics
+        cast(null as bigint) as event_count,
+
+        -- dates and timestamps
+        occurred_at,
+        cast(null as date) as occurred_on,
+        cast(null as timestamp) as logged_at,
+        fetched_at as loaded_at,
+        cast(null as timestamp) as window_started_at,
+        cast(null as timestamp) as window_ended_at
+    from activity_logs
+
+),
+
+latest as (
+    {{ latest_copies('renamed') }}
+)
+
+select * from latest

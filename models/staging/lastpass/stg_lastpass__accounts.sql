@@ -1,0 +1,47 @@
+with
+
+users as (
+
+    select * from {{ latest_records('lastpass', 'users') }} as records
+
+),
+
+renamed as (
+
+    select
+        -- ids
+        account_id,
+        org_id,
+        connection_id,
+        'lastpass' as connector,
+        'users' as stream,
+        record_id,
+
+        -- strings
+        'LastPass' as app_name,
+        lower(trim(email)) as user_email,
+        display_name as user_name,
+        case
+            when has_gone then 'deprovisioned'
+            when is_disabled then 'suspended'
+            when is_never_logged_in then 'invited'
+            else 'active'
+        end as account_status,
+        'unknown' as account_kind,
+        cast(null as varchar(256)) as license_name,
+        'successful_login' as last_activity_basis,
+
+        -- booleans
+        is_complete_listing,
+        has_gone as is_gone,
+
+        -- timestamps
+        cast(null as timestamp) as license_assigned_at,
+        {{ not_a_sentinel('last_login_at') }} as last_activity_at,
+        {{ not_a_sentinel('created_at') }} as created_at,
+        fetched_at
+    from users
+
+)
+
+select * from renamed

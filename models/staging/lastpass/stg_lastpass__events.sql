@@ -1,0 +1,58 @@
+{{ config(materialized='landed_incremental', incremental_strategy='latest_copy') }}
+
+with
+
+events as (
+
+    select * from {{ landing('lastpass', 'events') }} as landed
+
+),
+
+renamed as (
+
+    select
+        -- ids
+        event_id,
+        event_id_kind,
+        org_id,
+        connection_id,
+        'lastpass' as connector,
+        'events' as stream,
+        cast(null as varchar(256)) as account_id,
+        _dlt_load_id as load_id,
+        batch_id,
+
+        -- strings
+        lower(trim(email)) as user_email,
+        cast(null as varchar(256)) as user_name,
+        'user' as actor_kind,
+        'LastPass' as app_name,
+        'direct' as source_kind,
+        action as event_code,
+        case
+            when lower(action) in ('log in', 'saml login', 'login to admin console') then 'success'
+            when lower(action) = 'failed login attempt' then 'failure'
+            else 'unknown'
+        end as status,
+        ip_address,
+        cast(null as varchar(256)) as user_agent,
+
+        -- numerics
+        cast(null as bigint) as event_count,
+
+        -- dates and timestamps
+        occurred_at,
+        cast(null as date) as occurred_on,
+        cast(null as timestamp) as logged_at,
+        fetched_at as loaded_at,
+        cast(null as timestamp) as window_started_at,
+        cast(null as timestamp) as window_ended_at
+    from events
+
+),
+
+latest as (
+    {{ latest_copies('renamed') }}
+)
+
+select * from latest

@@ -1,0 +1,50 @@
+with
+
+users as (
+
+    select * from {{ latest_records('onelogin', 'users') }} as records
+
+),
+
+renamed as (
+
+    select
+        -- ids
+        account_id,
+        org_id,
+        connection_id,
+        'onelogin' as connector,
+        'users' as stream,
+        record_id,
+
+        -- strings
+        'OneLogin' as app_name,
+        lower(trim(email)) as user_email,
+        nullif(display_name, '') as user_name,
+        case
+            when has_gone then 'deprovisioned'
+            -- rejected, or suspended by an administrator
+            when state = 2 or status = 2 then 'suspended'
+            when status = 0 then 'invited'
+            -- 3 to 8: locked, or a password or question is due; a log-in is one step away
+            when status in (1, 3, 4, 5, 7, 8) then 'active'
+            else 'unknown'
+        end as account_status,
+        'unknown' as account_kind,
+        cast(null as varchar(256)) as license_name,
+        'successful_login' as last_activity_basis,
+
+        -- booleans
+        is_complete_listing,
+        has_gone as is_gone,
+
+        -- timestamps
+        cast(null as timestamp) as license_assigned_at,
+        {{ not_a_sentinel('last_login_at') }} as last_activity_at,
+        {{ not_a_sentinel('created_at') }} as created_at,
+        fetched_at
+    from users
+
+)
+
+select * from renamed

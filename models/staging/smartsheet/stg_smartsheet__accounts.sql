@@ -1,0 +1,48 @@
+with
+
+users as (
+
+    select * from {{ latest_records('smartsheet', 'users') }} as records
+
+),
+
+renamed as (
+
+    select
+        -- ids
+        account_id,
+        org_id,
+        connection_id,
+        'smartsheet' as connector,
+        'users' as stream,
+        record_id,
+
+        -- strings
+        'Smartsheet' as app_name,
+        lower(trim(email)) as user_email,
+        display_name as user_name,
+        case
+            when has_gone then 'deprovisioned'
+            when status = 'ACTIVE' then 'active'
+            when status = 'DEACTIVATED' then 'suspended'
+            when status = 'PENDING' then 'invited'
+            else 'unknown'
+        end as account_status,
+        'unknown' as account_kind,
+        case when is_licensed then 'Licensed' end as license_name,
+        'successful_login' as last_activity_basis,
+
+        -- booleans
+        is_complete_listing,
+        has_gone as is_gone,
+
+        -- timestamps
+        cast(null as timestamp) as license_assigned_at,
+        {{ not_a_sentinel('last_login_at') }} as last_activity_at,
+        cast(null as timestamp) as created_at,
+        fetched_at
+    from users
+
+)
+
+select * from renamed

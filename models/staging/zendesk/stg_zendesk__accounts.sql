@@ -1,0 +1,47 @@
+with
+
+users as (
+
+    select * from {{ latest_records('zendesk', 'users') }} as records
+
+),
+
+renamed as (
+
+    select
+        -- ids
+        account_id,
+        org_id,
+        connection_id,
+        'zendesk' as connector,
+        'users' as stream,
+        record_id,
+
+        -- strings
+        'Zendesk' as app_name,
+        lower(trim(email)) as user_email,
+        display_name as user_name,
+        case
+            when has_gone or not is_active then 'deprovisioned'
+            when is_suspended then 'suspended'
+            when is_active then 'active'
+            else 'unknown'
+        end as account_status,
+        'unknown' as account_kind,
+        role as license_name,
+        'successful_login' as last_activity_basis,
+
+        -- booleans
+        is_complete_listing,
+        has_gone as is_gone,
+
+        -- timestamps
+        cast(null as timestamp) as license_assigned_at,
+        {{ not_a_sentinel('last_login_at') }} as last_activity_at,
+        {{ not_a_sentinel('created_at') }} as created_at,
+        fetched_at
+    from users
+
+)
+
+select * from renamed
