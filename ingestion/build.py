@@ -81,10 +81,19 @@ class Builder:
         stamp = newest_change(settings.project)
         if stamp > self._stamp or now is not None:  # vars are part of the parse
             self._manifest = None
+        self._forget_stale_parse()
         result = dbtRunner(manifest=self._manifest, callbacks=[_progress(on_node)]).invoke(arguments)
         reset_adapters()  # type: ignore[no-untyped-call]  # lets go of the DuckDB file
         self._stamp = stamp
         return self._read(result)
+
+    def _forget_stale_parse(self) -> None:
+        """union_vendors() lists the staging folders while dbt parses; dbt's partial parsing does not see a new one."""
+        parsed = self._settings.target_path / "partial_parse.msgpack"
+        staging = self._settings.project / "models" / "staging"
+        folders = [staging, *(path for path in staging.iterdir() if path.is_dir())]
+        if parsed.exists() and max(folder.stat().st_mtime for folder in folders) > parsed.stat().st_mtime:
+            parsed.unlink()
 
     def _read(self, result: dbtRunnerResult) -> Built:
         manifest_file = self._settings.target_path / "manifest.json"

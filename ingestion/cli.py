@@ -1,4 +1,5 @@
-"""The `app-usage` command. Exit codes: 0 all worked, 1 a step failed, 2 wrong usage, 3 some connections failed."""
+"""The `app-usage` command. Exit codes: 0 all worked, 1 a step failed, 2 wrong usage, 3 some connections failed,
+4 the product's data is older than allowed."""
 
 from __future__ import annotations
 
@@ -24,8 +25,9 @@ from ingestion.config import ConfigError, Settings
 
 if TYPE_CHECKING:  # dlt and dbt take a second to import: `--help` does without
     from ingestion.flow import Flow, Progress, Summary
-    from ingestion.publish import Generation
+    from ingestion.publish import Generation, Status
     from ingestion.sandbox import Options
+    from ingestion.status import StreamStatus
 
 app = typer.Typer(
     help=__doc__,
@@ -47,6 +49,7 @@ class Exit(IntEnum):
     DONE = 0
     FAILED = 1
     SOME_CONNECTIONS_FAILED = 3
+    TOO_OLD = 4
 
 
 Target = Annotated[
@@ -143,44 +146,109 @@ def build(
         raise typer.Exit(_once(flow, "build", select=select, full_refresh=full_refresh))
 
 
-@app.command(epilog="Example: [bold]PRODUCT_DB_URL=postgresql://… app-usage publish[/]")
-def publish(target: Target = None, now: Now = None) -> None:
+@app.command(epilog="Examples: [bold]app-usage publish[/] · [bold]app-usage publish --percent 10[/]")
+def publish(
+    target: Target = None,
+    now: Now = None,
+    accept: Annotated[bool, typer.Option("--accept", help="Even what the breaker stops, or after a rollback.")] = False,
+    percent: Annotated[int, typer.Option(min=1, max=100, help="Of the orgs; the others keep what they have.")] = 100,
+    reread: Annotated[bool, typer.Option("--reread", help="Compare all published rows; believe no ledger.")] = False,
+) -> None:
     """The marts of the last build into the product's Postgres, if every test of that build passed."""
     settings = _settings(target, now, None)
     with _flow(settings, None, "publish") as flow:
-        raise typer.Exit(_once(flow, "publish"))
+        raise typer.Exit(_once(flow, "publish", accept=accept, percent=percent, reread=reread))
+
+
+@app.command(epilog="Example: [bold]app-usage verify[/]")
+def verify(target: Target = None) -> None:
+    """Compare every published row with its mart; exit code 1 and the rows if they differ. Changes nothing."""
+    from ingestion.publish import verify as verify_published
+
+    with _flow(_settings(target, None, None), None, "verify") as flow:
+        manifest = flow.settings.target_path / "manifest.json"
+        found = verify_published(manifest, flow.settings.destination(), flow.product_url, flow.settings.pipelines_dir)
+        for difference in found.differences:
+            key = ", ".join(f"{name}={value}" for name, value in difference.key.items())
+            err.print(f"{difference.table}: {difference.kind}: {key}", highlight=False)
+        if found.differing:
+            counts = ", ".join(f"{count:,} of {table}" for table, count in found.differing.items())
+            err.print(f"[bold red]Rows differ:[/] {counts}; app-usage publish --reread repairs them", highlight=False)
+            raise typer.Exit(Exit.FAILED)
+        out.print(f"{found.rows:,} published rows are as in the marts", highlight=False)
+
+
+@app.command(epilog="Examples: [bold]app-usage rollback[/] · [bold]app-usage rollback 00000041[/]")
+def rollback(
+    generation: Annotated[str | None, typer.Argument(help="Where to [dim](default: the one before)[/].")] = None,
+) -> None:
+    """Give the product an earlier generation back, in one transaction; `publish --accept` goes on from there."""
+    from ingestion.publish import rollback as roll_back
+
+    with _flow(_settings(None, None, None), None, "rollback") as flow:
+        shown = roll_back(flow.product_url, generation)
+        out.print(f"The product shows generation {shown}; nothing is published until `app-usage publish --accept`")
+
+
+@app.command(epilog="Example: [bold]PRODUCT_DB_URL=postgresql://owner@… app-usage migrate[/]")
+def migrate() -> None:
+    """Make the schemas and roles in the product database, as a user who may. Safe to run again."""
+    from ingestion.publish import migrate as migrate_product
+
+    with _flow(_settings(None, None, None), None, "migrate") as flow:
+        migrate_product(flow.product_url)
+        out.print("The schemas and roles are there; the user that publishes needs the role app_usage_publisher")
 
 
 @app.command(epilog="Examples: [bold]app-usage status[/] · [bold]app-usage status --json | jq .streams[/]")
 def status(
     target: Target = None,
+    limit: Annotated[
+        str | None, typer.Option("--limit", help="Exit with 4 if the newest generation is older, e.g. 30m.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """How far every stream is complete, what failed or was rejected, and what the product shows."""
     from dataclasses import asdict
 
-    from ingestion.status import published, streams
+    from ingestion.publish import status as status_of_product
+    from ingestion.status import streams
 
-    with _flow(_settings(target, None, None), None, "status") as flow:
-        found, shown = streams(flow.warehouse), published(flow.product_url)
-        if as_json:
-            document = {"streams": [asdict(s) for s in found], "published": asdict(shown) if shown else None}
-            print(json.dumps(document, default=str, indent=2))
-            return
-        table = Table("connection", "stream", "last fetch", "complete through", "rejected", box=None)
-        for s in found:
-            outcome = f"[red]{s.error}[/]" if s.outcome == "failed" else f"{s.fetched_at:%Y-%m-%d %H:%M}"
-            through = f"{s.complete_through:%Y-%m-%d %H:%M}" if s.complete_through else "[red]never[/]"
-            table.add_row(s.connection_id, s.stream, outcome, through, str(s.rejected or ""))
-        out.print(table if found else "Nothing was extracted yet: app-usage run")
-        if shown is None:
-            out.print("\nNothing was published yet: app-usage run")
-            return
-        rows = ", ".join(f"{name} {count:,}" for name, count in shown.tables.items())
-        out.print(
-            f"\n[bold]Published[/] generation {shown.generation_id} at {shown.published_at:%Y-%m-%d %H:%M} UTC: {rows}",
-            highlight=False,
-        )
+    settings = _settings(target, None, None)
+    oldest = _seconds(limit) if limit else None
+    with _flow(settings, None, "status") as flow:
+        found, shown = streams(flow.warehouse), status_of_product(flow.product_url)
+    if as_json:
+        document = {"streams": [asdict(s) for s in found], "published": asdict(shown)}
+        print(json.dumps(document, default=str, indent=2))
+    else:
+        _print_status(found, shown)
+    age = (settings.now - shown.published_at).total_seconds() if shown.published_at else float("inf")
+    if oldest is not None and age > oldest:
+        err.print(f"[bold red]The newest generation is older than {limit}[/]")
+        raise typer.Exit(Exit.TOO_OLD)
+
+
+def _print_status(found: list[StreamStatus], shown: Status) -> None:
+    table = Table("connection", "stream", "last fetch", "complete through", "rejected", box=None)
+    for s in found:
+        outcome = f"[red]{s.error}[/]" if s.outcome == "failed" else f"{s.fetched_at:%Y-%m-%d %H:%M}"
+        through = f"{s.complete_through:%Y-%m-%d %H:%M}" if s.complete_through else "[red]never[/]"
+        table.add_row(s.connection_id, s.stream, outcome, through, str(s.rejected or ""))
+    out.print(table if found else "Nothing was extracted yet: app-usage run")
+    if shown.generation_id is None or shown.published_at is None:
+        out.print("\nNothing was published yet: app-usage run")
+        return
+    out.print(
+        f"\n[bold]Published[/] generation {shown.generation_id} at {shown.published_at:%Y-%m-%d %H:%M} UTC"
+        + (f"; [red]held: {shown.held}[/]" if shown.held else ""),
+        highlight=False,
+    )
+    tables = Table("table", "rows", "rejected", "last change", "shards", box=None)
+    for t in shown.tables:
+        changed = f"{t.changed_at:%Y-%m-%d %H:%M}" if t.changed_at else ""
+        tables.add_row(t.name, f"{t.rows:,}", str(t.rejected or ""), changed, f"{t.percent} %")
+    out.print(tables)
 
 
 @sandbox_app.command(epilog="Example: [bold]app-usage sandbox serve --write .dlt[/]")

@@ -85,7 +85,9 @@ class Warehouse:
         pipeline = dlt.pipeline(
             name, destination=self.destination, dataset_name=f"landing_{name}", pipelines_dir=str(self.pipelines_dir)
         )
-        _load_pending(pipeline)  # what an earlier run had extracted when it was stopped
+        if pipeline.has_pending_data:
+            # of a run that was killed: it may be torn, and how far every stream was read is in the warehouse
+            pipeline.drop()
         with _failures(pipeline):
             pipeline.sync_destination()  # a lost working folder comes back
         self._pipelines[name] = pipeline

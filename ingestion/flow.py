@@ -170,8 +170,16 @@ class Flow:
                 build = {"invocation_id": summary.built.invocation_id, "inputs": self._inputs(summary)}
                 self._built_file.write_text(json.dumps(build))
 
-    def publish(self, summary: Summary, progress: Progress) -> None:
-        """Marts into the product database, of the last build."""
+    def publish(
+        self,
+        summary: Summary,
+        progress: Progress,
+        *,
+        accept: bool = False,
+        percent: int = 100,
+        reread: bool = False,
+    ) -> None:
+        """Marts into the product database, of the last build; the options are those of `ingestion.publish.publish`."""
         progress.step("publish")
         build = self._last_build()
         if not build:
@@ -188,6 +196,9 @@ class Flow:
                 dbt_invocation_id=build["invocation_id"],
                 pipelines_dir=self.settings.pipelines_dir,
                 progress=progress.table,
+                accept=accept,
+                percent=percent,
+                reread=reread,
             )
 
 

@@ -40,6 +40,11 @@ _CSV = "csv:"  # before the columns that a CSV page must have
 _FAILED = (b"false", b'"FAIL"')
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],]|[^\s"{}\[\],]+', re.DOTALL)  # a string, a bracket, the rest
 
+# what paginators and authentications raise at an answer that lacks, or has differently, what they look for
+_UNEXPECTED = (
+    ValueError, TypeError, LookupError, AttributeError, RecursionError, msgspec.MsgspecError, requests.RequestException,
+)  # fmt: skip
+
 Sleep = Callable[[float], None]
 
 
@@ -254,9 +259,9 @@ class PageClient(RESTClient):
         again and again, or empty ones without end.
         """
         asked: set[str] = set()
-        empty = 0
-        before: list[bytes] = []
-        repeats = 0
+        empty = repeats = 0
+        ends: list[bytes] = []
+        held: list[tuple[list[Record], dict[str, Any]]] = []  # should it be the end of it, they are no new events
         sent = copy.deepcopy(dict(params or {}))  # paginators write into it
         body = {"json": sent} if method == "POST" else {"params": sent}
         for page in self._followed(
@@ -268,12 +273,16 @@ class PageClient(RESTClient):
             **body,
         ):
             empty = 0 if page else empty + 1
-            repeats = repeats + 1 if page and before == [bytes(page[0]), bytes(page[-1])] else 0
-            before = [bytes(page[0]), bytes(page[-1])] if page else before
+            before, ends = ends, [bytes(record) for record in (*page[:1], *page[-1:])]
+            repeats = repeats + 1 if page and ends == before else 0
             if empty > MOST_EMPTY_PAGES or repeats > MOST_REPEATS:
                 raise FetchError(f"{method} {path} repeats a page: its paging does not end")
-            yield list(page), page.response.json()
-            if not page.paginator.has_next_page or (ends_on_empty_page and empty == 2):
+            is_last = not page.paginator.has_next_page or (ends_on_empty_page and empty == 2)
+            held.append((list(page), page.response.json()))
+            if not repeats or is_last:
+                yield from held
+                held.clear()
+            if is_last:
                 return
             following = repr((page.request.url, page.request.params, page.request.json))
             if following in asked:
@@ -286,14 +295,7 @@ class PageClient(RESTClient):
         """dlt's pages; what its paginators, a connector's own or an authentication cannot work with, as FetchError."""
         try:
             yield from self.paginate(path, **request)
-        except (
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-            msgspec.MsgspecError,
-            requests.RequestException,
-        ) as e:
+        except _UNEXPECTED as e:
             name = f"{request['method']} {path}"
             raise FetchError(f"{name}: a page or a token is not as expected ({type(e).__name__})") from e
 

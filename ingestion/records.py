@@ -282,7 +282,9 @@ def _records_sql(stream: Stream, record_paths: list[str], item_paths: list[str])
     if not stream.explode:
         return sql
     elements = f"json_extract(payload, {_quote(stream.explode + '[*]')})"
-    nothing = "[]" if stream.may_be_empty else "[cast(null as json)]"
+    nothing = "[cast(null as json)]"
+    if stream.may_be_empty:
+        nothing = f"case json_type(payload) when 'OBJECT' then [] else {nothing} end"
     return f"""
         select *, json_extract_string(item, [{", ".join(map(_quote, item_paths))}]) as _item_values from (
             select *, unnest(_items) as item, generate_subscripts(_items, 1) as _item_no from (
@@ -293,6 +295,7 @@ def _records_sql(stream: Stream, record_paths: list[str], item_paths: list[str])
 def _reason_sql(stream: Stream, columns: list[Column]) -> str:
     """Why a row can't be typed, in the order in which a person would look; NULL where it can."""
     suspect = "_key is null" if stream.kind == "accounts" else "(_key is null or occurred_at is null)"
+    suspect = "true" if stream.key.kind == "aggregate_key" else suspect  # its key is never NULL
     cases = [f"when {suspect} and json_type(payload) <> 'OBJECT' then 'not a JSON object'"]  # a parse more, if need be
     if stream.explode:
         cases.append(f"when item is null then 'no elements in {stream.explode}'")

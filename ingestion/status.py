@@ -1,12 +1,10 @@
-"""What state everything is in: how far each stream is complete, what failed, what was rejected, what is published."""
+"""How far each stream is complete, what failed and what was rejected: the newest entries of the fetch logs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-
-import psycopg2
 
 from ingestion.extract import Warehouse
 
@@ -22,15 +20,6 @@ class StreamStatus:
     fetched_at: datetime | None
     rejected: int
     error: str | None
-
-
-@dataclass(frozen=True)
-class Published:
-    """The product's newest generation, and the rows of each published table."""
-
-    generation_id: str
-    published_at: datetime
-    tables: dict[str, int]
 
 
 def streams(warehouse: Warehouse) -> list[StreamStatus]:
@@ -58,27 +47,6 @@ def streams(warehouse: Warehouse) -> list[StreamStatus]:
                 for connection, stream, outcome, through, at, error in newest
             ]
     return found
-
-
-def published(product_url: str) -> Published | None:
-    """What the product shows; None if nothing was ever published there."""
-    connection = psycopg2.connect(product_url)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("select to_regclass('app_usage.generations')")
-            if cursor.fetchone() == (None,):
-                return None
-            cursor.execute(
-                "select generation_id, published_at from app_usage.generations"
-                " where status = 'published' order by published_at desc, generation_id desc limit 1"
-            )
-            newest = cursor.fetchone()
-            cursor.execute(
-                "select table_name, cast(sum(rows) as bigint) from app_usage_ledger.orgs group by 1 order by 1"
-            )
-            return Published(newest[0], newest[1], dict(cursor.fetchall())) if newest else None
-    finally:
-        connection.close()
 
 
 def _datasets(client: Any, table: str) -> list[str]:

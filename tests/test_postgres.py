@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,8 @@ def test_two_that_start_it_at_once_both_find_one_server(folder: Path) -> None:
 
 def test_a_caller_that_reads_the_output_does_not_wait_for_the_server_to_end(server: PrivatePostgres) -> None:
     program = "import pathlib, sys, ingestion.postgres as p; p.PrivatePostgres(pathlib.Path(sys.argv[1])).start()"
-    done = subprocess.run([sys.executable, "-c", program, server.folder], capture_output=True, check=True, timeout=60)
+    command = [sys.executable, "-c", program, str(server.folder)]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=60)  # noqa: S603 - ours
     assert done.stdout == b""
     assert query(server.url("product"), "select 1") == [(1,)]
     assert os.getsid(postmaster(server)) != os.getsid(0)
@@ -155,7 +157,8 @@ def test_a_path_with_spaces_and_quotes_works(folder: Path) -> None:
     server = PrivatePostgres(folder / "my project's" / "postgres")
     server.start()
     assert query(server.url("product"), "select 1") == [(1,)]
-    shown = subprocess.run(f"{server.psql('product')} -Atc 'select 1'", shell=True, capture_output=True, check=True)
+    command = f"{server.psql('product')} -Atc 'select 1'"
+    shown = subprocess.run(command, shell=True, capture_output=True, check=True)  # noqa: S602 - as a user would
     assert shown.stdout == b"1\n"
     server.remove()
 
@@ -179,7 +182,7 @@ def test_the_wheel_serves_root_also_from_where_only_root_can_enter(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A virtual environment under /root, on a machine without any PostgreSQL."""
-    found = module.importlib.util.find_spec(module.WHEEL)
+    found = find_spec(module.WHEEL)
     assert found is not None
     assert found.origin is not None
     package = Path(found.origin).parent
@@ -217,7 +220,8 @@ server.start(); print(server.url("product"))
 """
     # Imported before the rights are given up: the interpreter itself may lie where only root can read.
     imports = "import encodings.idna, psycopg2, filelock, ingestion.postgres\n"
-    done = subprocess.run([sys.executable, "-c", imports + program], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", imports + program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     assert done.returncode == 0, done.stderr
     assert query(done.stdout.strip(), "select 1") == [(1,)]
     server = PrivatePostgres(home / "postgres")

@@ -257,6 +257,29 @@ def test_declared_indexes_are_made_with_the_table_and_after_it(world: World) -> 
     assert ("usage_org_id_seen_at_idx",) in world.query(listed)
 
 
+def test_an_index_that_has_to_wait_for_the_product_is_made_by_a_later_publish(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestion.publish.product.INDEX_TIMEOUT", "100ms")
+    world.publish()
+    world.model("usage", world.columns("usage"), key=["org_id", "person_id"], indexes=[["org_id", "seen_at"]])
+    valid = "select indisvalid from pg_index where indexrelid = to_regclass('app_usage.usage_org_id_seen_at_idx')"
+    with closing(psycopg2.connect(world.url)) as product, product.cursor() as cursor:
+        cursor.execute("update app_usage.daily set dau = dau where false; update app_usage.usage set is_known = true")
+        assert not world.publish(progress=lambda _: None, accept=True).changed
+        assert world.query(valid) != [(True,)]
+        product.rollback()
+    world.publish()
+    assert world.query(valid) == [(True,)]
+
+
+def test_a_new_description_becomes_the_new_comment(world: World) -> None:
+    world.publish()
+    world.models["usage"]["columns"]["active_days"]["description"] = "Days with an activity."
+    assert not world.publish().changed
+    assert world.query("select col_description('app_usage.usage'::regclass, 3)") == [("Days with an activity.",)]
+
+
 def test_a_row_that_postgres_cannot_hold_is_set_aside_and_the_rest_is_published(world: World) -> None:
     world.publish()
     world.change(

@@ -34,28 +34,31 @@ class SearchPaginator(BasePaginator):
 
     def __init__(self, by: str) -> None:
         super().__init__()
-        self._by, self._page, self._last = by, 0, msgspec.Raw(b"{}")
+        self._by, self._page, self._last = by, 0, ""
 
     def update_state(self, response: requests.Response, data: list[Any] | None = None) -> None:
         """A page that is not full is the last."""
         self._has_next_page = data is not None and len(data) == PAGE
-        if data:
-            self._last = data[-1]
+        times = (self._time(record) for record in reversed(data or ()))
+        self._last = next(filter(None, times), self._last)
 
     def update_request(self, request: requests.Request) -> None:
         """The next page, or the first one of a search whose lower bound is the last record's time."""
         self._page += 1
         if self._page * PAGE >= MOST:
+            if not self._last:
+                raise FetchError(f"the search cannot go on: none of its records has a {self._by}")
             self._page = 0
             _, upper = request.params["q"].split(" TO ")
-            request.params["q"] = f"{self._by}:[{self._time_of_last()} TO {upper}"
+            request.params["q"] = f"{self._by}:[{self._last} TO {upper}"
         request.params["page"] = self._page
 
-    def _time_of_last(self) -> str:
+    def _time(self, record: Any) -> str:
+        """The time of a record; nothing for one that is rejected later, and must not lead the paging astray."""
         try:
-            return msgspec.json.decode(self._last, type=dict[str, Any])[self._by]  # type: ignore[no-any-return]
-        except (msgspec.MsgspecError, KeyError, UnicodeDecodeError) as error:
-            raise FetchError(f"the search cannot go on: its last record has no {self._by}") from error
+            return str(msgspec.json.decode(record, type=dict[str, Any]).get(self._by) or "")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return ""
 
 
 def _auth(connection: Connection, session: requests.Session) -> OAuth2ClientCredentials:

@@ -45,7 +45,7 @@ def _time(event: Any) -> int:
     """The second of an event; 0 for one that is rejected later, and must not lead the paging astray."""
     try:
         return int(msgspec.json.decode(event)["timestamp"])
-    except (msgspec.DecodeError, ValueError, TypeError, KeyError):
+    except (msgspec.DecodeError, ValueError, TypeError, KeyError, RecursionError):
         return 0
 
 

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from dlt.common.destination.reference import AnyDestination
+from dlt.common.destination import Destination
 
 from ingestion.publish import product as tables
 from ingestion.publish.comparison import SHARDS, open_comparison, shard_of
@@ -109,7 +109,7 @@ def status(product_url: str) -> Status:
         )
 
 
-def verify(manifest: Path, warehouse: AnyDestination, product_url: str, pipelines_dir: Path) -> Verified:
+def verify(manifest: Path, warehouse: Destination[Any, Any], product_url: str, pipelines_dir: Path) -> Verified:
     """Reads every published row and every row of the marts, and compares them; changes nothing.
 
     What was built since the last publish differs, too. Orgs outside a canary are compared with nothing.

@@ -33,6 +33,8 @@ OWNER, PUBLISHER, READER = "app_usage_owner", "app_usage_publisher", "app_usage_
 CLAIM_SECONDS = 5.0
 # A lock that is not there by then makes the product's next query wait behind the publisher: give way instead.
 LOCK_TIMEOUT = "500ms"
+# An index that is made concurrently waits for old transactions without holding anybody up.
+INDEX_TIMEOUT = "10s"
 # Far above what two million changed rows take; a statement that runs on for longer is stuck.
 STATEMENT_TIMEOUT = "15min"
 # lock_not_available, deadlock_detected, serialization_failure: somebody else was first, and is soon done.
@@ -143,7 +145,12 @@ class Product:
     def become_owner(self) -> None:
         """Gives up every right but the owner's, and makes what the publisher makes the owner's."""
         if self.value("select exists (select from pg_roles where rolname = $1)", OWNER):
-            self.execute(f"set role {OWNER}")
+            try:
+                self.execute(f"set role {OWNER}")
+            except DatabaseError as error:
+                raise PublishError(
+                    f"the user of PRODUCT_DB_URL may not publish: {error}. Grant it the role {PUBLISHER}"
+                ) from error
             self.url = _with_role(self.url, OWNER)
 
 
@@ -398,7 +405,19 @@ def follow_columns(product: Product, mart: Mart) -> None:
         give_way(lambda: _alter(product, mart, changes))
     if other:
         _widen(product, mart, other)
-    if changes:
+    described = product.execute(
+        "select a.attname::text, col_description(a.attrelid, a.attnum) from pg_attribute as a "
+        "where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped "
+        "union all select '', obj_description(to_regclass($1), 'pg_class')",
+        live(mart),
+    )
+    wanted = {column.name: column.description for column in mart.columns} | {"": mart.description}
+    if {name: text or "" for name, text in described} != wanted:
+        give_way(lambda: _describe(product, mart))
+
+
+def _describe(product: Product, mart: Mart) -> None:
+    with product.transaction():
         comment(product, SCHEMA, mart)
 
 
@@ -454,7 +473,10 @@ def _is_wider(old: str, new: str) -> bool:
 
 
 def make_indexes(product: Product, mart: Mart) -> None:
-    """Makes the indexes that the mart declares and the table has not, while it is read and written."""
+    """Makes the indexes that the mart declares and the table has not, while it is read and written.
+
+    Such an index waits for every transaction that is older; where one takes too long, the next publish tries again.
+    """
     for index in mart.indexes:
         name = index_name(mart, index)
         valid = product.execute(
@@ -462,9 +484,15 @@ def make_indexes(product: Product, mart: Mart) -> None:
         )
         if valid == [(True,)]:
             continue
-        if valid:
-            product.execute(f"drop index concurrently {SCHEMA}.{quoted(name)}")
-        product.execute(f"create index concurrently {quoted(name)} on {live(mart)} ({names(index)})")
+        product.execute(f"set lock_timeout = '{INDEX_TIMEOUT}'")
+        try:
+            product.execute(f"drop index concurrently if exists {SCHEMA}.{quoted(name)}")
+            product.execute(f"create index concurrently {quoted(name)} on {live(mart)} ({names(index)})")
+        except DatabaseError as error:
+            if error.sqlstate not in BUSY:
+                raise
+        finally:
+            product.execute("reset lock_timeout")
 
 
 def comment(product: Product, schema: str, mart: Mart) -> None:

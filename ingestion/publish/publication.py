@@ -27,8 +27,8 @@ import dlt
 import duckdb
 import pyarrow.parquet as pq
 from adbc_driver_manager import Error as DatabaseError
+from dlt.common.destination import Destination
 from dlt.common.destination.exceptions import DestinationException
-from dlt.common.destination.reference import AnyDestination
 from dlt.destinations.impl.postgres.configuration import PostgresCredentials
 from dlt.pipeline.exceptions import PipelineStepFailed
 from psycopg2.extensions import parse_dsn
@@ -135,7 +135,7 @@ class Plan:
 
 def publish(
     manifest: Path,
-    warehouse: AnyDestination,
+    warehouse: Destination[Any, Any],
     product_url: str,
     now: datetime,
     dbt_invocation_id: str,

@@ -7,10 +7,13 @@ A mart of 12 columns in DuckDB, a private PostgreSQL on the same machine. Compar
 
 import argparse
 import json
+import shlex
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -116,14 +119,14 @@ def bench(folder: Path, postgres: PrivatePostgres, rows: int, repeats: int) -> N
     def bare_upsert(number: int) -> float:
         """The changed rows are known and lie ready as Arrow; no comparison, no proof, no way back."""
         change(50 + number)
-        rows = warehouse.execute(
+        known = warehouse.sql(
             f"select * from analytics.usage where hash(org_id, person_id, app_id) % 100 = {50 + number}"
         ).to_arrow_table()
         values = [name for name in COLUMNS if name not in KEY]
         with dbapi.connect(postgres.url("bare_0")) as connection, connection.cursor() as cursor:
             started = time.perf_counter()
             cursor.execute(f"create temp table changed ({POSTGRES_COLUMNS})")
-            cursor.adbc_ingest("changed", rows, mode="append", temporary=True)
+            cursor.adbc_ingest("changed", known, mode="append", temporary=True)
             cursor.execute(
                 f"insert into usage select * from changed on conflict ({', '.join(KEY)}) do update set "
                 + ", ".join(f"{name} = excluded.{name}" for name in values)
@@ -131,24 +134,73 @@ def bench(folder: Path, postgres: PrivatePostgres, rows: int, repeats: int) -> N
             connection.commit()
             return time.perf_counter() - started
 
+    def dlt_merge(number: int) -> float:
+        """What dlt does by itself: the whole mart into a staging table, and an upsert of all its rows."""
+        table = pq.read_table(folder / "usage.parquet")
+        pipeline = dlt.pipeline(
+            f"merge_{number}",
+            pipelines_dir=str(folder / "pipelines"),
+            destination=dlt.destinations.postgres(postgres.url("merged")),
+            dataset_name="merged",
+        )
+        started = time.perf_counter()
+        pipeline.run(
+            [table],
+            table_name="usage",
+            primary_key=KEY,
+            write_disposition={"disposition": "merge", "strategy": "upsert"},
+            loader_file_format="parquet",
+        )
+        return time.perf_counter() - started
+
+    def reads(seconds: int) -> float:
+        """The 95th percentile of the product's point reads, 100 a second, in milliseconds."""
+        script, log = folder / "read.sql", folder / f"reads_{time.time_ns()}"
+        script.write_text(
+            f"\\set i random(0, {rows - 1})\n"
+            "select * from app_usage.usage where org_id = 'org-' || (:i % 50) "
+            "and person_id = 'person-' || (:i / 1000) and app_id = 'app-' || (:i / 50 % 20);\n"
+        )
+        program = Path(shlex.split(postgres.psql("first_0"))[0]).with_name("pgbench")
+        command = [str(program), "--no-vacuum", "--file", str(script), "--rate", "100", "--time", str(seconds)]
+        command += ["--log", "--log-prefix", str(log), "--host", str(postgres.socket_folder), "--username", "postgres"]
+        subprocess.run([*command, "first_0"], check=True, capture_output=True)  # noqa: S603
+        lines = [line.split() for path in folder.glob(f"{log.name}.*") for line in path.read_text().splitlines()]
+        return statistics.quantiles([int(line[2]) / 1000 for line in lines], n=20)[-1]
+
     warehouse.execute(f"copy analytics.usage to '{folder / 'usage.parquet'}' (row_group_size 100000)")
-    print(f"{rows:,} rows of {len(COLUMNS)} columns; seconds, medians of {repeats}", flush=True)
-    copy = measure("bare ADBC COPY into the indexed table", repeats, bare_copy)
-    first = measure("first publish", repeats, lambda number: publish_to(f"first_{number}"))
-    nothing = measure("publish, nothing changed", repeats, lambda _: publish_to("first_0"))
-    upsert = measure("bare upsert of 1 % known rows", repeats, bare_upsert)
+    print(f"{rows:,} rows of {len(COLUMNS)} columns; seconds, medians of {repeats}, taken in turn", flush=True)
+    copy, first = measure(
+        repeats,
+        ("bare ADBC COPY into the indexed table", bare_copy),
+        ("first publish", lambda number: publish_to(f"first_{number}")),
+    )
     publish_to("first_0")
-    delta = measure("publish, 1 % changed", repeats, changed)
+    (nothing,) = measure(repeats, ("publish, nothing changed", lambda _: publish_to("first_0")))
+    upsert, delta = measure(
+        repeats, ("bare upsert of 1 % known rows", bare_upsert), ("publish, 1 % changed since", changed)
+    )
+    dlt_merge(0)
+    (merge,) = measure(1, ("dlt's own merge of the mart, 1 % changed", dlt_merge))
+    idle = reads(5)
+    with ThreadPoolExecutor() as threads:
+        busy = threads.submit(reads, 5)
+        changed(99)
+        during = busy.result()
     print(f"first publish: {copy / first:.2f} of the speed of the bare COPY (goal: 0.6)")
     print(f"nothing changed: {nothing:.2f} s (goal: 0.5)")
-    print(f"1 % changed: {delta:.2f} s (goal: 1.5), {delta / upsert:.1f} times the bare upsert")
+    print(f"1 % changed: {delta:.2f} s (goal: 1.5): {delta / upsert:.1f} bare upserts, {delta / merge:.2f} dlt merges")
+    print(f"point reads, 95th percentile: {idle:.2f} ms idle, {during:.2f} ms during a publish (goal: 1.5 times)")
 
 
-def measure(what: str, repeats: int, work: Callable[[int], float]) -> float:
-    seconds = [work(number) for number in range(repeats)]
-    every = ", ".join(f"{second:.2f}" for second in seconds)
-    print(f"{statistics.median(seconds):8.2f}  {what} ({every})", flush=True)
-    return statistics.median(seconds)
+def measure(repeats: int, *works: tuple[str, Callable[[int], float]]) -> list[float]:
+    """Does the works in turn, so that what else the machine does falls on all of them; returns the medians."""
+    seconds = [[work(number) for _, work in works] for number in range(repeats)]
+    medians = []
+    for (what, _), each in zip(works, zip(*seconds, strict=True), strict=True):
+        medians.append(statistics.median(each))
+        print(f"{medians[-1]:8.2f}  {what} ({', '.join(f'{second:.2f}' for second in each)})", flush=True)
+    return medians
 
 
 def write_manifest(path: Path) -> None:
