@@ -111,11 +111,14 @@ class Page(requests.Response):
     def lines(self, columns: Iterable[str]) -> list[Record]:
         """The records of a CSV page, which must have `columns`: an error page must not look like an empty list."""
         try:
-            reader = csv.DictReader(io.StringIO(self.content.decode("utf-8-sig"), newline=""), restkey="_more")
+            # a field that is too long is found in its record; what is no UTF-8 spoils its own line only
+            csv.field_size_limit(len(self.content) + 1)
+            text = self.content.decode("utf-8-sig", errors="surrogateescape")
+            reader = csv.DictReader(io.StringIO(text, newline=""), restkey="_more")
             if missing := set(columns) - set(reader.fieldnames or ()):
                 raise FetchError(f"{_name(self.request)} answered no CSV with the column {min(missing)!r}")
-            return [msgspec.Raw(msgspec.json.encode(line)) for line in reader]
-        except (csv.Error, UnicodeDecodeError) as error:
+            return [_line(line) for line in reader]
+        except csv.Error as error:
             raise FetchError(f"{_name(self.request)} answered no such CSV as expected: {error}") from error
 
     def json(self, **kwargs: Any) -> Any:
@@ -339,6 +342,13 @@ def _members_by_brackets(document: bytes | Record) -> dict[str, Record]:
         key = msgspec.json.decode(name.group(), type=str)
         members[key] = _checked(part[name.end() :].lstrip().removeprefix(b":").strip())
     return members
+
+
+def _line(line: Mapping[str, Any]) -> Record:
+    try:
+        return msgspec.Raw(msgspec.json.encode(line))
+    except UnicodeEncodeError:
+        return Unreadable(repr(line).encode())
 
 
 def _checked(part: bytes) -> Record:

@@ -33,6 +33,8 @@ SOURCES = {
     "google_workspace": Source(timedelta(), timedelta(hours=6), 3),
     "slack": Source(timedelta(minutes=1), timedelta(hours=1), 1),
 }
+# Vendors whose listing does not say when an account was made.
+SILENT_ABOUT_CREATION = {"slack"}
 SUREST = ["direct", "sso", "usage_report", "oauth_grant"]
 CLASSES = {"service": "service", "shared": "shared", "external": "external", "employee": "unknown"}
 
@@ -78,9 +80,13 @@ class Recount:
             key = (account.org_id, account.app_id, self._person(account))
             self.accounts[key[0], key[2]] = account
             self.evidence[key].add(account.connection_id)
+            history = self._history_start(account.org_id)
+            if account.connector in SILENT_ABOUT_CREATION:
+                self._see(key, history)
+                continue
             made = self._day(account.org_id, account.created_at)
             self.access[key] = min(self.access.get(key, made), made)
-            self._see(key, max(made, self._history_start(account.org_id)))
+            self._see(key, max(made, history))
         for event in self.truth.events:
             read_at = self._read_at(event.connection_id)
             if read_at is None or event.visible_at > read_at or event.account_kind == "system":

@@ -3,7 +3,8 @@
 with
 
 fetches as (
-    {% for connector in (landed_vendors('stg_%s__events.sql') + landed_vendors('stg_%s__accounts.sql')) | unique | sort %}
+    {%- set connectors = landed_vendors('stg_%s__events.sql') + landed_vendors('stg_%s__accounts.sql') %}
+    {% for connector in connectors | unique | sort %}
     select
         -- ids
         fetches.connection_id,

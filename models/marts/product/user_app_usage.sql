@@ -136,7 +136,9 @@ used as (
         person_days.app_id,
         person_days.person_id,
         {%- for days in [7, 28, 30, 90] %}
-        sum(case when apps.as_of_date - person_days.usage_date < {{ days }} then 1 else 0 end) as active_days_{{ days }},
+        sum(
+            case when person_days.usage_date > apps.as_of_date - {{ days }} then 1 else 0 end
+        ) as active_days_{{ days }},
         {%- endfor %}
         min(person_days.usage_date) as first_used_date,
         max(person_days.usage_date) as last_used_date

@@ -1,0 +1,148 @@
+"""What a declaration cannot tell about a vendor: by `connector.stream`, and by `connector` alone for its token.
+
+A stream needs an entry here only if its connector has a paginator of its own, or columns whose SQL hides their paths.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from tests.support import Request
+
+PAGE = 3  # records
+TIME_ZONE = ZoneInfo("America/New_York")  # of vendors that write times without one
+
+
+@dataclass(frozen=True)
+class Oddity:
+    """One stream's. `serve` takes the records that match a request and gives a page; it fills envelope and headers."""
+
+    more: Mapping[str, Any] = field(default_factory=dict)  # JSON paths that no column shows, and their values
+    patch: Mapping[str, Any] = field(default_factory=dict)  # page sizes that are constants of the connector's module
+    serve: Callable[[list[Any], Request, dict[str, Any], dict[str, str]], list[Any]] | None = None
+    read: Callable[[Request], str | None] | None = None  # the page token in a request
+    write: Callable[[str, dict[str, Any], dict[str, str]], None] | None = None  # a page token, if any, into an answer
+    token: Callable[[str], Any] | None = None  # the answer to a token request
+    path: str = ""  # in place of the declared one, as a pattern
+    varies: tuple[str, ...] = ()  # declared parameters that following requests change
+    ends_on_short_page: bool = False
+    is_numbered: bool = False  # further pages are asked for by number
+
+
+def _adobe(rows: list[Any], request: Request, envelope: dict[str, Any], headers: dict[str, str]) -> list[Any]:
+    number = int(request.path.rsplit("/", 1)[1])
+    envelope["lastPage"] = (number + 1) * PAGE >= len(rows)
+    return rows[number * PAGE :][:PAGE]
+
+
+def _airtable(rows: list[Any], request: Request, envelope: dict[str, Any], headers: dict[str, str]) -> list[Any]:
+    by_id = {record["id"]: record for record in rows if isinstance(record, dict)}
+    if not request.path.endswith("/users"):
+        envelope["userIds"] = [record["id"] if isinstance(record, dict) else "odd" for record in rows]
+        return []
+    odd = [record for record in rows if not isinstance(record, dict)]
+    wanted = [value for name, value in request.pairs if name == "id[]"]
+    return [record for name in wanted for record in ([by_id[name]] if name in by_id else odd)]
+
+
+def _auth0(time: str, default: str) -> Callable[..., list[Any]]:
+    """A search: 9 records at most, by time; a further one is asked from where the last one stopped."""
+
+    def serve(rows: list[Any], request: Request, envelope: dict[str, Any], headers: dict[str, str]) -> list[Any]:
+        lower = dict(request.pairs)["q"].split("[", 1)[1].split(" TO ", 1)[0]
+        begin = datetime.fromisoformat(lower)
+        begin = begin.replace(tzinfo=begin.tzinfo or UTC)
+
+        def at(record: Any) -> datetime:
+            text = json.dumps(record) if isinstance(record, dict) else record.decode(errors="replace")
+            moment = re.search(rf'"{time}": "([^"]+)"', text)
+            try:
+                parsed = datetime.fromisoformat(moment[1] if moment else default)
+            except ValueError:
+                parsed = datetime.fromisoformat(default)
+            return parsed.replace(tzinfo=parsed.tzinfo or UTC)
+
+        found = sorted((record for record in rows if at(record) >= begin or at(record).year < 2001), key=at)
+        first = int(dict(request.pairs)["page"]) * PAGE
+        return found[:9][first : first + PAGE]
+
+    return serve
+
+
+def _figma(rows: list[Any], request: Request, envelope: dict[str, Any], headers: dict[str, str]) -> list[Any]:
+    envelope.setdefault("meta", {})["next_page"] = len(rows) > PAGE
+    return rows[:PAGE]
+
+
+def _lastpass(rows: list[Any], request: Request, envelope: dict[str, Any], headers: dict[str, str]) -> list[Any]:
+    """A page ends between two seconds, and `next` is the second before which the following one ends."""
+
+    def second(record: Any) -> str:
+        return str(record["value"]["Time"])[:19] if isinstance(record, dict) else ""
+
+    size = PAGE
+    while size < min(len(rows), 9 * PAGE) and (
+        second(rows[size]) == second(rows[size - 1]) or not second(rows[size - 1])
+    ):
+        size += 1
+    if size < len(rows):
+        moment = datetime.fromisoformat(second(rows[size - 1])).replace(tzinfo=TIME_ZONE)
+        envelope["next"] = str(int(moment.timestamp() * 1_000_000))
+    return rows[:size]
+
+
+def _tableau(rows: list[Any], request: Request, envelope: dict[str, Any], headers: dict[str, str]) -> list[Any]:
+    number = int(request.query["pageNumber"])
+    numbers = {"pageNumber": number, "pageSize": PAGE, "totalAvailable": len(rows)}
+    envelope["pagination"] = {name: str(value) for name, value in numbers.items()}
+    return rows[(number - 1) * PAGE :][:PAGE]
+
+
+def _duo_read(request: Request) -> str | None:
+    offset = request.query.get("next_offset")
+    return offset.split(",")[0] if offset else None
+
+
+def _duo_write(token: str, envelope: dict[str, Any], headers: dict[str, str]) -> None:
+    envelope.setdefault("response", {})["metadata"] = {"next_offset": [token, "a-txid"] if token else None}
+
+
+def _jumpcloud_read(request: Request) -> str | None:
+    after = json.loads(request.body).get("search_after")
+    return after[0] if after else None
+
+
+def _jumpcloud_write(token: str, envelope: dict[str, Any], headers: dict[str, str]) -> None:
+    headers["X-Limit"] = str(PAGE)
+    if token:
+        headers["X-Search_after"] = json.dumps([token, 7])
+
+
+_AUTH0 = {"ingestion.connectors.auth0.PAGE": PAGE, "ingestion.connectors.auth0.MOST": 3 * PAGE}
+
+ODDITIES: Mapping[str, Oddity] = {
+    "adobe.users": Oddity(serve=_adobe, is_numbered=True, path=r"/v2/usermanagement/users/[^/]+/\d+"),
+    "airtable.users": Oddity(
+        serve=_airtable,
+        patch={"ingestion.connectors.airtable._IDS_AT_ONCE": PAGE},
+        path=r"/v0/meta/enterpriseAccounts/[^/]+(/users)?",
+    ),
+    "auth0.logs": Oddity(serve=_auth0("date", "2000-01-01"), patch=_AUTH0, varies=("page",), ends_on_short_page=True),
+    "auth0.users": Oddity(
+        serve=_auth0("created_at", "2000-01-01"), patch=_AUTH0, varies=("page", "q"), ends_on_short_page=True
+    ),
+    "duo.authentication": Oddity(read=_duo_read, write=_duo_write),
+    "figma.activity_logs": Oddity(serve=_figma),
+    "jumpcloud.events": Oddity(read=_jumpcloud_read, write=_jumpcloud_write, ends_on_short_page=True),
+    "lastpass.events": Oddity(serve=_lastpass),
+    "tableau": Oddity(token=lambda token: {"credentials": {"token": token, "site": {"id": "a-site"}}}),
+    "tableau.users": Oddity(
+        serve=_tableau, path=r"/api/[^/]+/sites/a-site/users", varies=("pageNumber",), is_numbered=True
+    ),
+}

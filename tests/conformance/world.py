@@ -1,0 +1,290 @@
+"""One stream of one connector, its model vendor, and the landing tables it is fetched into.
+
+A run commits like a dlt load does: all rows, both logs and the cursor, or nothing. dlt itself is in the tests that are
+about crashes; everywhere else its part is played by an in-memory DuckDB, which is a hundred times faster.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+
+from ingestion import fetch as fetching
+from ingestion.connector import Connector, Stream
+from ingestion.extract import _Landing
+from tests.conformance.records import ELEMENTS
+from tests.conformance.vendor import Ask, Fact, Listing, ModelVendor, connection, small_pages
+from tests.support import Answer
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+LOAD_EVENTS = 1_000_000
+
+_MARKER = 'regexp_extract(payload, \'"kit": ?"(\\w+)"\', 1)'
+
+_numbers = itertools.count(1)
+
+
+class Crash(BaseException):
+    """The process is gone: nothing of the run is committed."""
+
+
+@cache
+def _duckdb() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(config={"threads": 1})
+    connection.execute("set timezone = 'UTC'")
+    return connection
+
+
+class _Client:
+    """As much of dlt's SQL client as the landing queries use."""
+
+    def __init__(self, schema: str) -> None:
+        self._schema = schema
+
+    def make_qualified_table_name(self, table: str) -> str:
+        return f'"{self._schema}"."{table}"'
+
+    @contextmanager
+    def execute_query(self, sql: str, *parameters: Any) -> Iterator[Any]:
+        try:
+            result = _duckdb().execute(sql.replace("%s", "?"), list(parameters))
+        except duckdb.CatalogException as error:
+            raise DatabaseUndefinedRelation(error) from error
+
+        class Cursor:
+            native_cursor = result
+            arrow = result.to_arrow_table
+
+        yield Cursor
+
+
+class World:
+    """A connection to a model vendor that has nothing yet. `engine` is `ingestion.fetch`, or a mutant of it."""
+
+    def __init__(
+        self, connector: Connector, stream: Stream, *, engine: ModuleType = fetching, truth: Stream | None = None
+    ) -> None:
+        self.connector = small_pages(replace(connector, streams=(stream,)))
+        (self.stream,) = self.connector.streams
+        self.vendor = ModelVendor(small_pages(replace(connector, streams=(truth or stream,))), NOW)
+        self.listing: Listing = self.vendor.of(stream)
+        self.slept: list[float] = []
+        self.state: dict[str, Any] = {}
+        self.start: datetime | None = NOW - min(2 * DAY, stream.window.retention / 2) if stream.window else None
+        self.expects_rejects = False
+        self._engine = engine
+        self._schema = f"world_{next(_numbers)}"
+        self._stack = ExitStack()
+        self._loads = 0
+        _duckdb().execute(
+            f"create schema {self._schema}; create table {self._schema}._dlt_loads (load_id varchar, status bigint)"
+        )
+
+    def __enter__(self) -> World:
+        self._url = self._stack.enter_context(self.vendor.serve()).url
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.close()
+        _duckdb().execute(f"drop schema {self._schema} cascade")
+
+    # ---- what the vendor has
+
+    @property
+    def lateness(self) -> Any:
+        return self.stream.lateness
+
+    @property
+    def newest(self) -> datetime:
+        """The newest instant that a run at NOW may ask for."""
+        return NOW - self.lateness.delay
+
+    def add(self, at: datetime | None = None, **more: Any) -> Fact:
+        """A new record at the vendor, by default of about an hour ago. `more` as `Listing.add` has it."""
+        return self.listing.add(at or self.newest - HOUR - len(self.listing.facts) * MINUTE, **more)
+
+    def fill(self, count: int | None = None, *, last: datetime | None = None) -> list[Fact]:
+        """Enough records for three pages of each of the stream's places, some minutes apart, within one window."""
+        places = max(len(self.listing.places), 1)
+        count = count or 2 * 3 * places + places
+        last = last or self.newest - MINUTE
+        step = min(7 * MINUTE, (last - self.start) / (count + 1)) if self.start else 7 * MINUTE
+        step = max(timedelta(seconds=int(step.total_seconds())), SECOND)
+        return [self.add((last - n * step).replace(microsecond=0)) for n in range(count)]
+
+    # ---- runs
+
+    def run(self, now: datetime = NOW) -> str | None:
+        """One run of extraction; why the stream failed, if it did. Every run must be honest about what is complete."""
+        self.vendor.now = now
+        self.vendor.begin()
+        self.slept.clear()
+        while True:
+            state = copy.deepcopy(self.state)
+            fetch = self._engine.Fetch(now, _Landing(_Client(self._schema)), LOAD_EVENTS, sleep=self.slept.append)
+            there = connection(self.connector, self._url, self.start)
+            self._commit(list(self._engine.rows(self.connector, there, self.stream, fetch, state)), state)
+            if not fetch.unfinished:
+                break
+        self._check_honesty(now)
+        return next(iter(fetch.outcomes.values()))
+
+    def crash(self, after_page: int, now: datetime = NOW) -> bool:
+        """A run that dies after so many pages; whether it got so far."""
+        engine = self._engine
+        pages = engine.PageClient.pages
+        read = itertools.count(1)
+
+        def mortal(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            for page in pages(*args, **kwargs):
+                yield page
+                if next(read) == after_page:
+                    raise Crash
+
+        engine.PageClient.pages = mortal
+        try:
+            self.run(now)
+        except Crash:
+            return True
+        finally:
+            engine.PageClient.pages = pages
+        return False
+
+    def fail_page(self, *numbers: int, reply: Answer | None = None) -> None:
+        """Refuse the pages with these numbers of the next run, for good unless told otherwise."""
+        self.vendor.before_page = lambda ask: (
+            (reply or Answer({"error": "gone"}, 410)) if ask.number in numbers else None
+        )
+
+    def heal(self) -> None:
+        """The vendor behaves again."""
+        self.vendor.before_page = lambda ask: None
+        self.vendor.endless = ""
+        self.vendor.claims = None
+        self.vendor.empty_page_at = None
+
+    def _commit(self, items: Sequence[Any], state: dict[str, Any]) -> None:
+        tables: dict[str, list[pa.Table]] = defaultdict(list)
+        for item in items:
+            meta = getattr(item, "meta", None)
+            tables[meta.hints["table_name"] if meta else self.stream.name].append(item.data if meta else item)
+        assert tables or state == self.state, "the cursor moved, yet nothing is loaded that would keep it"
+        self.state = state
+        if not tables:
+            return
+        self._loads += 1
+        for name, parts in tables.items():
+            rows = pa.concat_tables(parts)
+            rows = rows.append_column("_dlt_load_id", pa.array([str(self._loads)] * rows.num_rows, pa.string()))
+            table = f'{self._schema}."{name}"'
+            _duckdb().register("rows_to_land", rows)
+            _duckdb().execute(
+                f"create table if not exists {table} as from rows_to_land limit 0;"
+                f" insert into {table} from rows_to_land"
+            )
+            _duckdb().unregister("rows_to_land")
+        _duckdb().execute(f"insert into {self._schema}._dlt_loads values (?, 0)", [str(self._loads)])
+
+    # ---- what landed
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """SQL over `{events}` or `{records}`, `{fetch_log}`, `{rejected}`; no rows where there is no such table yet."""
+        names = {
+            "events": f'{self._schema}."{self.stream.name}"',
+            "records": f'{self._schema}."{self.stream.name}"',
+            "fetch_log": f"{self._schema}.fetch_log",
+            "rejected": f"{self._schema}.rejected_records",
+        }
+        try:
+            return _duckdb().execute(sql.format(**names)).fetchall()
+        except duckdb.CatalogException:
+            return []
+
+    @property
+    def landed(self) -> Counter[str]:
+        """How many different events there are of each record of the vendor, by staging's rule."""
+        key = "event_id" if self.stream.kind == "events" else "record_id"
+        rows = self.query(
+            f"select {_MARKER}, count(distinct {key}) from {{events}} where payload is not null group by 1"
+        )
+        return Counter(dict(rows))
+
+    @property
+    def ids(self) -> list[str]:
+        """The distinct ids."""
+        key = "event_id" if self.stream.kind == "events" else "record_id"
+        return [row[0] for row in self.query(f"select distinct {key} from {{events}} order by 1")]
+
+    @property
+    def rejects(self) -> list[tuple[str, str]]:
+        """Reason and payload of the rejected records."""
+        return self.query("select distinct reason, payload from {rejected} order by 1, 2")
+
+    def log(self, outcome: str) -> list[tuple[Any, ...]]:
+        """window_start, window_end, error and complete_through of the runs so far that ended so."""
+        return self.query(
+            "select window_start, window_end, error, complete_through from {fetch_log}"
+            f" where outcome = '{outcome}' order by fetched_at, window_start"
+        )
+
+    def expected(self, facts: Sequence[Fact] | None = None) -> Counter[str]:
+        """What must be there when everything that the vendor has is: each record, once per element."""
+        elements = ELEMENTS if self.stream.explode else 1
+        chosen = self.listing.facts if facts is None else facts
+        return Counter({name: n * elements for name, n in Counter(marker(fact) for fact in chosen).items()})
+
+    def assert_all_there(self, facts: Sequence[Fact] | None = None) -> None:
+        """Everything that the vendor has, once each, and nothing else."""
+        landed, expected = self.landed, self.expected(facts)
+        assert not expected - landed, f"lost {dict(expected - landed)}"
+        assert not landed - expected, f"too many {dict(landed - expected)}"
+        shared = self.query(
+            f"select event_id from {{events}} group by 1 having count(distinct {_MARKER}) > 1"
+            if self.stream.kind == "events"
+            else "select 1 where false"
+        )
+        assert not shared, f"different events share the id {shared[0][0]}"
+        if not self.expects_rejects:
+            assert not self.rejects, f"rejected {self.rejects[0]}"
+
+    def _check_honesty(self, now: datetime) -> None:
+        """What the fetch log calls complete is complete: whatever was visible in the usual time is there."""
+        assert not self.vendor.complaints, self.vendor.complaints[0]
+        if self.stream.kind != "events":
+            return
+        through = [row[0] for row in self.query("select max(complete_through) from {fetch_log}") if row[0]]
+        if not through or self.expects_rejects:
+            return
+        limit = through[0].replace(tzinfo=UTC)
+        kept = max(now - self.stream.window.retention, self.start or now) if self.stream.window else now
+        landed = self.landed
+        for fact in self.listing.facts:
+            is_due = kept <= fact.at < limit and fact.appears_at <= min(
+                fact.at + max(self.lateness.usual, self.lateness.delay), now
+            )
+            if is_due and isinstance(fact.record, dict) and not fact.is_stray:
+                assert landed[marker(fact)], (
+                    f"the fetch log says complete through {limit}, but {marker(fact)} of {fact.at} is not there"
+                )
+
+
+def marker(fact: Fact) -> str:
+    """The name that the kit gave a record."""
+    record = fact.record
+    return str(record.get("kit") or record["value"]["kit"])
+
+
+__all__ = ["DAY", "HOUR", "MINUTE", "NOW", "SECOND", "Ask", "Crash", "World", "marker"]

@@ -1,0 +1,247 @@
+"""What the end-to-end tests share: places to run the real flow in, and its tables read back with their types."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+from unittest import mock
+
+import duckdb
+import psycopg2
+
+from ingestion import flow as flow_module
+from ingestion.config import Settings
+from ingestion.flow import Flow, Progress, Summary, prepared
+from ingestion.postgres import SUPERUSER, PrivatePostgres
+from ingestion.publish.marts import STAMPS, read_marts
+from ingestion.sandbox import Options, Sandbox, Truth
+from ingestion.sandbox.product import TABLES
+from tests.recount import Recount
+
+PROJECT = Path(__file__).resolve().parent.parent
+FIXTURES = PROJECT / "tests" / "fixtures"
+VENDORS = {"zoom", "okta", "google_workspace", "slack", "product"}
+# Columns that say in which order loads were seen; all others say what happened.
+BOOKKEEPING = {"ledger_id"}
+
+Rows = list[tuple[Any, ...]]
+Keyed = dict[tuple[Any, ...], dict[str, Any]]
+
+
+def copy_project(folder: Path, *, vendors: set[str] | None = None) -> Path:
+    """A copy of the dbt project, of `vendors` alone if they are named, and without unit tests.
+
+    A staging folder is all there is of a vendor in the models, so this is what an adopter of a few vendors may run.
+    The empty models of all the others are most of a small world's build.
+    """
+    for name in ("dbt_project.yml", "profiles.example.yml"):
+        shutil.copyfile(PROJECT / name, folder / name)
+    for name in ("models", "macros", "seeds", "snapshots", "tests/dbt"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("*__unit_tests.yml"))
+    for staging in list((folder / "models" / "staging").iterdir()):
+        if vendors is not None and staging.is_dir() and staging.name not in vendors:
+            shutil.rmtree(staging)
+    return folder
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a flow runs: a project, a data folder, and databases of its own on a server."""
+
+    project: Path
+    home: Path
+    server: PrivatePostgres
+    database: str
+    target: str = "duckdb"
+
+    @property
+    def product_url(self) -> str:
+        return self.server.url(self.database)
+
+    @property
+    def warehouse_url(self) -> str:
+        return self.server.url(f"{self.database}_warehouse")
+
+    def environment(self) -> dict[str, str]:
+        """What a process must be told to work here."""
+        told = {"APP_USAGE_HOME": str(self.home), "PRODUCT_DB_URL": self.product_url, "DBT_TARGET": self.target}
+        if self.target == "postgres":
+            self.server.url(f"{self.database}_warehouse")  # makes it
+            told |= {
+                "WAREHOUSE_HOST": str(self.server.socket_folder),
+                "WAREHOUSE_USER": SUPERUSER,
+                "WAREHOUSE_DATABASE": f"{self.database}_warehouse",
+            }
+        return told
+
+    @contextmanager
+    def flow(
+        self, options: Options | None, now: datetime, *, is_now_given: bool = True, connections: Path | None = None
+    ) -> Iterator[Flow]:
+        """A flow over a sandbox, or over connections. Pauses that a vendor asks for are not waited for."""
+        os.environ.update(self.environment())
+        settings = Settings(self.project, self.home, self.target, now, is_now_given, self.product_url, connections)
+        unhurried = partial(flow_module.extract, sleep=lambda seconds: None)
+        with mock.patch.object(flow_module, "extract", unhurried), prepared(settings, options) as flow:
+            yield flow
+
+    def command(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A command of this environment (`app-usage`, `dbt`, …) as a user gives it, in the project's folder."""
+        return subprocess.run(  # noqa: S603
+            [str(Path(sys.executable).with_name(words[0])), *words[1:]],
+            cwd=self.project,
+            env=os.environ | self.environment() | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def fill_product(self, orgs: Mapping[str, str], people: Mapping[str, str]) -> None:
+        """Orgs with their zones, and people with their addresses, all of them in the first org."""
+        with closing(psycopg2.connect(self.product_url)) as connection, connection, connection.cursor() as cursor:
+            for table, columns in TABLES.items():
+                cursor.execute(f"create table public.{table} ({columns})")
+            for org_id, zone in orgs.items():
+                cursor.execute("insert into orgs values (%s, %s, %s, '{}', '2020-01-01')", (org_id, org_id, zone))
+            for person_id, email in people.items():
+                values = (next(iter(orgs)), person_id, email)
+                cursor.execute("insert into employees (org_id, person_id, email) values (%s, %s, %s)", values)
+
+    def run(self, options: Options, now: datetime) -> Sandbox:
+        """One plain run; the sandbox, stopped, which goes on knowing the truth."""
+        with self.flow(options, now) as flow:
+            run(flow)
+            return sandbox_of(flow)
+
+    def write_connections(self, *entries: Mapping[str, Any]) -> Path:
+        """A connections file of connector, base_url and start_date each, with settings; the org is acme."""
+        lines: list[str] = []
+        for entry in entries:
+            settings = entry.get("settings", {})
+            connection_id = f"acme-{entry['connector'].replace('_', '-')}"
+            named = {"connection_id": connection_id, "org_id": "acme", **entry}
+            lines += ["[[connections]]", *(f"{k} = {json.dumps(v)}" for k, v in named.items() if k != "settings")]
+            lines += ["[connections.settings]", *(f"{k} = {json.dumps(v)}" for k, v in settings.items())]
+        path = self.home / "connections.toml"
+        path.write_text("\n".join(lines), encoding="utf-8")
+        return path
+
+    def copy(self, home: Path, database: str) -> Site:
+        """Another place, as this one is now."""
+        shutil.copytree(self.home, home, dirs_exist_ok=True)
+        with closing(psycopg2.connect(self.server.url("postgres"))) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            cursor.execute(f'create database "{database}" template "{self.database}"')
+        return replace(self, home=home, database=database)
+
+    # ---- what is there
+
+    def query(self, sql: str) -> Rows:
+        """Rows of the warehouse."""
+        if self.target == "postgres":
+            return _rows(self.warehouse_url, sql)
+        with duckdb.connect(str(self.home / "warehouse.duckdb")) as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            return connection.execute(sql).fetchall()
+
+    def product(self, sql: str) -> Rows:
+        """Rows of the product database."""
+        return _rows(self.product_url, sql)
+
+    def marts(self) -> dict[str, Rows]:
+        """The rows of every relation of the marts."""
+        columns: dict[str, list[str]] = {}
+        for table, column in self.query(
+            "select table_name, column_name from information_schema.columns"
+            " where table_schema = 'analytics' order by table_name, ordinal_position"
+        ):
+            columns.setdefault(table, []).extend({column} - BOOKKEEPING)
+        return {
+            table: self.query(f"select {', '.join(listed)} from analytics.{table}") for table, listed in columns.items()
+        }
+
+    def published(self) -> dict[str, Keyed]:
+        """Every published table by its key, without the columns that say when a row was written."""
+        tables: dict[str, Keyed] = {}
+        for mart in read_marts(self.home / "target" / "manifest.json"):
+            others = [c.name for c in mart.columns if c.name not in STAMPS and c.name not in mart.key]
+            rows = self.product(f"select {', '.join([*mart.key, *others])} from app_usage.{mart.name}")
+            width = len(mart.key)
+            tables[mart.name] = {row[:width]: dict(zip(others, row[width:], strict=True)) for row in rows}
+        return tables
+
+
+class NewSite(Protocol):
+    def __call__(self, *, target: str = ..., whole: bool = ...) -> Site: ...
+
+
+def run(flow: Flow, progress: Progress | None = None) -> Summary:
+    summary = Summary()
+    flow.run(summary, progress or Progress())
+    return summary
+
+
+def sandbox_of(flow: Flow) -> Sandbox:
+    assert flow.sandbox is not None
+    return flow.sandbox
+
+
+def recounted(sandbox: Sandbox, broken: Mapping[str, datetime | None] | None = None) -> dict[str, Keyed]:
+    """What the product's two tables must hold, by name and key; `broken` as in Recount."""
+    truth = sandbox.truth()
+    recount = Recount(truth, truth.now, sandbox.start, dict(broken or {}))
+    emails = _emails(truth)
+    users: Keyed = {key: {"user_email": emails.get(key[:2]), **row} for key, row in recount.user_app_usage().items()}
+    return {"user_app_usage": users, "app_usage_daily": dict(recount.app_usage_daily())}
+
+
+def _emails(truth: Truth) -> dict[tuple[str, str], str | None]:
+    """(org, person) -> the address that the product shows: HR's, else the account's."""
+    emails: dict[tuple[str, str], str | None] = {}
+    for thing in (*truth.events, *truth.accounts):
+        is_slack_bot = thing.connector == "slack" and thing.account_kind == "service"  # which has no address there
+        if thing.person_id is None and thing.account_email and not is_slack_bot:
+            emails[thing.org_id, f"account:{thing.connector}:{thing.account_id}"] = thing.account_email.lower()
+    for person in truth.product["employees"]:
+        emails[person["org_id"], person["person_id"]] = person["email"].lower()
+    return emails
+
+
+def differences(actual: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Where tables differ, to the type of a value: 1 is not 1.0. Tables that `expected` does not name do not count."""
+    found: list[str] = []
+    for table, rows in expected.items():
+        mine = actual[table]
+        if isinstance(rows, dict):
+            found += [f"{table}: {key} is missing" for key in rows.keys() - mine.keys()]
+            found += [f"{table}: {key} is too many" for key in mine.keys() - rows.keys()]
+            found += [
+                f"{table} {key}: {column} is {mine[key].get(column)!r} and should be {value!r}"
+                for key in rows.keys() & mine.keys()
+                for column, value in rows[key].items()
+                if repr(mine[key].get(column)) != repr(value)
+            ]
+        else:
+            left, right = Counter(map(repr, mine)), Counter(map(repr, rows))
+            found += [f"{table}: {row} is too many" for row in left - right]
+            found += [f"{table}: {row} is missing" for row in right - left]
+    return sorted(found)
+
+
+def _rows(url: str, sql: str) -> Rows:
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("set timezone to 'UTC'")
+        cursor.execute(sql)
+        return cursor.fetchall()

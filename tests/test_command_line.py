@@ -1,0 +1,155 @@
+"""`app-usage`, dbt, dlt and sqlfluff as their users call them: what they say, how they end, what they leave alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from typer.testing import CliRunner
+
+from ingestion.cli import app
+from ingestion.config import Settings
+from ingestion.flow import locked
+from tests.flow_support import VENDORS, NewSite, Rows, Site, copy_project, differences
+
+NOW = "2026-01-31T12:00:00Z"
+WORLD = ("--orgs", "1", "--people", "6", "--start", "2026-01-02", "--now", NOW)
+COMMANDS = [("run",), ("extract",), ("build",), ("publish",), ("status",), ("sandbox", "serve"), ("sandbox", "truth")]
+# Everything but printable text and line ends.
+CONTROL = re.compile(r"[^\n\x20-\x7e\u00a0-\uffff]")
+
+
+@dataclass(frozen=True)
+class Ran:
+    site: Site
+    first: CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def ran(new_site: NewSite) -> Ran:
+    """The clone, after a newcomer's first command."""
+    site = new_site(whole=True)
+    first = site.command("app-usage", "run", *WORLD)
+    assert first.returncode == 0, first.stdout + first.stderr
+    return Ran(site, first)
+
+
+def written(site: Site) -> dict[str, Rows]:
+    """Every published row with the transaction that wrote it, and how many rows each landing table has."""
+    tables = [name for (name,) in site.product("select tablename from pg_tables where schemaname = 'app_usage'")]
+    landing = site.query(
+        "select table_schema || '.' || table_name from information_schema.tables where table_schema like 'landing_%'"
+    )
+    return {name: site.product(f"select xmin::text, t.* from app_usage.{name} as t order by 1") for name in tables} | {
+        name: site.query(f"select count(*) from {name}") for (name,) in landing
+    }
+
+
+def test_the_summary_says_what_was_read_built_and_published(ran: Ran) -> None:
+    said = ran.first.stdout
+    for connector in VENDORS:
+        assert re.search(rf"{connector} +[\d,]*[1-9]", said)
+    published = ran.site.published()
+    for table, rows in published.items():
+        assert re.search(rf"{table} +{len(rows):,} +{len(rows):,} +0", said)
+    for words in ("extract ", "build ", "publish ", "app-usage status", "dbt docs serve"):
+        assert words in said
+
+
+def test_without_a_terminal_there_are_no_control_characters(ran: Ran) -> None:
+    assert CONTROL.findall(ran.first.stdout + ran.first.stderr) == []
+
+
+def test_a_second_run_a_moment_later_says_nothing_new_and_writes_no_row(ran: Ran) -> None:
+    before = written(ran.site)
+    second = ran.site.command("app-usage", "run", *WORLD)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "nothing new" in second.stdout
+    assert written(ran.site) == before
+
+
+def test_a_second_run_at_once_says_who_holds_the_lock(ran: Ran) -> None:
+    holder = Settings(ran.site.project, ran.site.home, "duckdb", datetime.now(UTC), is_now_given=False)
+    before = written(ran.site)
+    with locked(holder, "run --every 5m"):
+        refused = ran.site.command("app-usage", "run", *WORLD)
+    assert refused.returncode == 1
+    assert f"`app-usage run --every 5m` (process {os.getpid()}, since 20" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert written(ran.site) == before
+
+
+def test_every_command_shows_an_example() -> None:
+    for words in COMMANDS:
+        shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "120", "TERM": "dumb"})
+        assert shown.exit_code == 0
+        assert re.search(rf"Examples?: .*app-usage {' '.join(words)}", " ".join(shown.output.split()))
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["run", "--now", "yesterday"], "'yesterday' is no time"),
+        (["run", "--every", "soon"], "--every 'soon' is no time"),
+        (["run", "--start", "2026-02-30"], "--start '2026-02-30' is no day"),
+        (["run", "--fault", "acme-zoom=tired"], "a fault is revoked, broken or malformed"),
+        (["run", "--target", "oracle"], "no target 'oracle'; it has duckdb, postgres, redshift"),
+        (["run", "--orgs", "0"], "--orgs"),
+        (["run", "--unknown"], "--unknown"),
+        (["rum"], "rum"),
+    ],
+)
+def test_a_bad_option_ends_with_2_and_a_plain_message(words: list[str], complaint: str, tmp_path: Path) -> None:
+    refused = CliRunner().invoke(app, words, env={"APP_USAGE_HOME": str(tmp_path / "home"), "COLUMNS": "120"})
+    assert refused.exit_code == 2
+    assert complaint in " ".join(refused.output.split())
+    assert "Traceback" not in refused.output
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_failing_test_leaves_the_product_on_its_last_generation(ran: Ran, tmp_path: Path) -> None:
+    """The claim is false from the next day on, of which there is something to publish."""
+    project = copy_project(tmp_path)
+    claim = "select * from {{ ref('app_usage_daily') }} where usage_date > date '2026-01-30'"
+    (project / "tests" / "dbt" / "assert_time_stands_still.sql").write_text(claim, encoding="utf-8")
+    site, before = replace(ran.site, project=project), ran.site.published()
+    world = (*WORLD[:-1], "2026-02-02T12:00:00Z")
+    failed = site.command("app-usage", "run", *world)
+    assert failed.returncode == 1
+    assert "assert_time_stands_still" in failed.stderr
+    assert "nothing is published" in failed.stderr
+    refused = site.command("app-usage", "publish")
+    assert refused.returncode == 1
+    assert "app-usage build" in refused.stderr
+    assert differences(site.published(), before) == []
+    assert site.product("select max(generation_id) from app_usage.generations") == [("00000001",)]
+
+    mended = ran.site.command("app-usage", "run", *world)
+    assert mended.returncode == 0, mended.stderr
+    assert differences(ran.site.published(), before) != []
+
+
+# ---- other tools
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("dbt", "build"), "Completed successfully"),
+        (("dbt", "ls", "--target", "redshift", "--resource-type", "model"), "app_usage.marts.product.user_app_usage"),
+        (("dbt", "show", "--select", "user_app_usage", "--limit", "3"), "| acme "),
+        (("dbt", "docs", "generate"), "Catalog written"),
+        (("dlt", "pipeline", "zoom", "info"), "landing_zoom"),
+        (("sqlfluff", "lint", "models/marts/product/user_app_usage.sql"), "All Finished"),
+    ],
+    ids=lambda value: "_".join(value[:2]) if isinstance(value, tuple) else "",
+)
+def test_the_tools_own_commands_work_in_the_clone(ran: Ran, words: tuple[str, ...], says: str) -> None:
+    done = ran.site.command(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert says in done.stdout + done.stderr

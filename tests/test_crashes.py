@@ -1,0 +1,143 @@
+"""`kill -9` at the worst moments: the next plain run ends as if nothing had happened.
+
+A child process runs the real flow and kills its own process group at a named point; nothing depends on time. It goes
+on from a place that has published before, so that there are cursors, incremental models and readers to spoil.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import dlt
+import pytest
+from dlt.destinations.impl.duckdb.duck import DuckDbCopyJob
+
+from ingestion.connectors import connectors
+from ingestion.flow import Progress
+from ingestion.http import PageClient
+from ingestion.sandbox import Options
+from tests.flow_support import Keyed, NewSite, Rows, Site, differences, recounted, run
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+BEFORE = NOW - timedelta(days=9)
+WORLD = Options(orgs=2, people=10, start=date(2026, 1, 2))
+
+
+def kill() -> None:
+    os.killpg(0, signal.SIGKILL)
+
+
+def between_two_pages(progress: Progress) -> None:
+    """Of a window that comes newest first, the newest page is read and older ones are not."""
+    path, pages = "/v2/report/activities", PageClient.pages
+    [activities] = (stream for stream in connectors()["zoom"].streams if stream.path == path)
+    object.__setattr__(activities, "params", {"page_size": 10})  # a small world, and many pages
+
+    def killing(client: PageClient, asked: str, **arguments: Any) -> Any:
+        for number, (records, envelope) in enumerate(pages(client, asked, **arguments)):
+            if asked == path and number == 1 and records:
+                kill()
+            yield records, envelope
+
+    PageClient.pages = killing  # type: ignore[method-assign]
+
+
+def after_extract(progress: Progress) -> None:
+    """Everything of a vendor is in dlt's working folder, and nothing of it in the warehouse."""
+    normalize = dlt.Pipeline.normalize
+
+    def killing(pipeline: dlt.Pipeline, *arguments: Any, **more: Any) -> Any:
+        if pipeline.pipeline_name == "okta":
+            kill()
+        return normalize(pipeline, *arguments, **more)
+
+    dlt.Pipeline.normalize = killing  # type: ignore[method-assign]
+
+
+def in_the_middle_of_a_load(progress: Progress) -> None:
+    """Two of a load's tables are written, the others and the load's own row are not."""
+    copy, lock, copied = DuckDbCopyJob.run, Lock(), []
+
+    def killing(job: DuckDbCopyJob) -> None:
+        if job._job_client.sql_client.dataset_name != "landing_okta":
+            return copy(job)
+        with lock:
+            copy(job)
+            copied.append(job.load_table_name)
+            if len(copied) == 2:
+                kill()
+        return None
+
+    DuckDbCopyJob.run = killing  # type: ignore[method-assign]
+
+
+def during_dbt(progress: Progress) -> None:
+    """The days that the loads touch are noted; what they touch is not rebuilt."""
+    progress.node = lambda kind, name: kill() if name == "int_days_touched" else None
+
+
+def during_publish(progress: Progress) -> None:
+    """Inside the transaction: one table is written, the other is not."""
+    progress.table = lambda step: kill() if step == "write user_app_usage" else None
+
+
+POINTS = {
+    point.__name__: point
+    for point in (between_two_pages, after_extract, in_the_middle_of_a_load, during_dbt, during_publish)
+}
+
+
+def run_and_die(site: Site, point: str) -> None:
+    os.setsid()
+    progress = Progress()
+    POINTS[point](progress)
+    with site.flow(WORLD, NOW) as flow:
+        run(flow, progress)
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A place before the run, and what the run makes of it if nobody kills it."""
+
+    site: Site
+    before: dict[str, Keyed]
+    marts: dict[str, Rows]
+    published: dict[str, Keyed]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(new_site: NewSite, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    site = new_site()
+    site.run(WORLD, BEFORE)
+    before = site.published()
+    other = site.copy(tmp_path_factory.mktemp("undisturbed"), f"{site.database}_undisturbed")
+    sandbox = other.run(WORLD, NOW)
+    published = other.published()
+    assert differences(published, recounted(sandbox)) == []
+    assert differences(before, published) != []
+    return Undisturbed(site, before, other.marts(), published)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_loses_and_doubles_nothing(undisturbed: Undisturbed, tmp_path: Path, point: str) -> None:
+    killed = undisturbed.site.copy(tmp_path / "killed", f"{undisturbed.site.database}_{point}")
+    child = multiprocessing.get_context("forkserver").Process(target=run_and_die, args=(killed, point))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert differences(killed.published(), undisturbed.before) == []
+
+    without_dlt = killed.copy(tmp_path / "without_dlt", f"{killed.database}_without_dlt")
+    shutil.rmtree(without_dlt.home / "dlt")
+    for site in (killed, without_dlt):
+        site.run(WORLD, NOW)
+        assert differences(site.published(), undisturbed.published) == []
+        assert differences(site.marts(), undisturbed.marts) == []

@@ -1,0 +1,37 @@
+"""Many small runs, with events that are late, repeated and out of order, end where one large run ends."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+from ingestion.flow import Progress, Summary
+from ingestion.sandbox import Options
+from tests.flow_support import NewSite, differences, recounted, run, sandbox_of
+
+RUNS = 20
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+WORLD = Options(orgs=2, people=8, start=date(2025, 12, 22))
+
+
+def test_twenty_daily_runs_end_as_one_run_and_as_a_full_refresh(new_site: NewSite) -> None:
+    once, daily = new_site(), new_site()
+    sandbox = once.run(WORLD, NOW)
+    late = [e for e in sandbox.events() if e.visible_at.date() > e.occurred_at.date()]
+    assert len(late) > 50  # which a run of the day itself could not see
+    published, marts = once.published(), once.marts()
+    assert differences(published, recounted(sandbox)) == []
+
+    with daily.flow(WORLD, NOW - (RUNS - 1) * timedelta(days=1), is_now_given=False) as flow:
+        for day in range(RUNS):
+            flow.at(NOW - (RUNS - 1 - day) * timedelta(days=1))
+            assert not run(flow).is_built_before
+        assert sandbox_of(flow).now == NOW
+        assert differences(daily.published(), published) == []
+        assert differences(daily.marts(), marts) == []
+
+        summary = Summary()
+        flow.build(summary, Progress(), full_refresh=True)
+        flow.publish(summary, Progress())
+        assert differences(daily.marts(), marts) == []
+        assert summary.generation is not None
+        assert not summary.generation.changed

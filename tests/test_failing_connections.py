@@ -1,0 +1,129 @@
+"""A connection that fails takes nobody with it, and what it no longer tells is unknown, never idle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from ingestion.sandbox import Options, Sandbox
+from tests.flow_support import Keyed, NewSite, Site, differences, recounted, run, sandbox_of
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+LAST_READ = NOW - timedelta(days=6)
+WORLD = Options(orgs=2, people=8, start=date(2025, 12, 22))
+FAULTS = {"acme-zoom": "revoked", "globex-okta": "broken", "globex-slack": "malformed"}
+FIGURES = (
+    *("first_used_date", "last_used_date", "days_since_last_used", "active_day_rate_30"),
+    *("active_days_7", "active_days_28", "active_days_30", "active_days_90"),
+)
+SILENT = {"acme-zoom": "zoom", "globex-okta": "okta"}  # connections that tell nothing, with the vendor's own app
+
+
+@dataclass(frozen=True)
+class Case:
+    """A place after a run with the faults, and what it must publish."""
+
+    site: Site
+    last_read: datetime | None
+    published: dict[str, Keyed]
+    expected: dict[str, Keyed]
+    slack_events: int
+
+
+def case(site: Site, sandbox: Sandbox, last_read: datetime | None) -> Case:
+    slack_events = sum(event.connection_id == "globex-slack" for event in sandbox.events())
+    return Case(site, last_read, site.published(), recounted(sandbox, dict.fromkeys(SILENT, last_read)), slack_events)
+
+
+@pytest.fixture(scope="module")
+def from_the_start(new_site: NewSite) -> Case:
+    """By the command line: nothing was ever read through the connections that fail."""
+    site = new_site()
+    words = [word for fault in FAULTS.items() for word in ("--fault", "=".join(fault))]
+    words += ["--orgs", "2", "--people", "8", "--start", "2025-12-22", "--now", NOW.isoformat()]
+    done = site.command("app-usage", "run", *words)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert {line.split(",")[0] for line in done.stderr.splitlines()} == SILENT.keys()
+    return case(site, Sandbox(replace(WORLD, faults=FAULTS), NOW), None)
+
+
+@pytest.fixture(scope="module")
+def from_a_later_day_on(new_site: NewSite) -> Case:
+    """Everything was read for a month before the connections fail."""
+    site = new_site()
+    with site.flow(WORLD, LAST_READ) as flow:
+        assert run(flow).extracted.failures == {}  # type: ignore[union-attr]
+        for connection, fault in FAULTS.items():
+            sandbox_of(flow).set_fault(connection, fault)
+        flow.at(NOW)
+        assert set(run(flow).extracted.failed_connections) == SILENT.keys()  # type: ignore[union-attr]
+        return case(site, sandbox_of(flow), LAST_READ)
+
+
+@pytest.fixture(params=["from_the_start", "from_a_later_day_on"])
+def failing(request: pytest.FixtureRequest) -> Case:
+    found: Case = request.getfixturevalue(request.param)
+    return found
+
+
+def test_everybody_elses_usage_is_published(failing: Case) -> None:
+    assert differences(failing.published, failing.expected) == []
+
+
+def test_what_a_failing_connection_showed_is_unknown_and_never_idle(failing: Case) -> None:
+    """Unknown are exactly those whom a silent connection ever showed; of the others the usage is known."""
+    users = failing.published["user_app_usage"]
+    silent = {(connection.split("-")[0], connector) for connection, connector in SILENT.items()}
+    unknown = {key for key, row in users.items() if not row["usage_known"]}
+    assert unknown == {
+        key
+        for key, row in users.items()
+        if any((key[0], connector) in silent for connector in row["sources"].split(","))
+    }
+    for key in unknown:
+        row = users[key]
+        assert {row[name] for name in FIGURES} == {None}
+        assert row["usage_band"] == (None if row["person_class"] in ("service", "shared") else "unknown")
+    shown = {(org_id, app_id) for org_id, _, app_id in users}
+    days = [(key[2], row) for key, row in failing.published["app_usage_daily"].items() if key[:2] in silent]
+    if failing.last_read is None:
+        assert not unknown  # nobody was ever shown who could be taken for idle
+        assert ("globex", "okta") not in shown
+        return
+    assert {(org_id, app_id) for org_id, _, app_id in unknown} > silent  # also the apps behind Okta
+    last_known = failing.last_read.date() - timedelta(days=1)
+    whole = [(day, row["dau"]) for day, row in days if day > date(2025, 12, 22)]  # which was not whole in every zone
+    assert {day for day, dau in whole if dau is None} == {day for day, _ in whole if day > last_known}
+    assert max(day for day, _ in days) == NOW.date() - timedelta(days=1)
+
+
+def test_a_failure_is_in_the_fetch_log_with_its_reason(failing: Case) -> None:
+    last_read = failing.last_read and failing.last_read.replace(tzinfo=None)
+    for connection, stream, reason in (("acme-zoom", "activities", "401"), ("globex-okta", "system_log", "500")):
+        log = failing.site.query(
+            "select stream, outcome, error, complete_through, fetched_at"
+            f" from landing_{SILENT[connection]}.fetch_log where connection_id = '{connection}' order by fetched_at"
+        )
+        failed = {row[0]: row for row in log if row[1] == "failed"}
+        assert failed.keys() == {row[0] for row in log}  # every stream of the connection
+        assert all(reason in error for _, _, error, _, _ in failed.values())
+        assert {fetched_at for *_, fetched_at in failed.values()} == {NOW.replace(tzinfo=None)}
+        assert failed["users"][3] == last_read  # a listing: when it was last whole
+        through = failed[stream][3]
+        assert (through is None) if last_read is None else (last_read - timedelta(hours=3) <= through <= last_read)
+
+
+def test_a_malformed_record_is_set_aside_and_its_neighbours_are_not(failing: Case) -> None:
+    rejected = failing.site.query(
+        "select stream, reason, payload from landing_slack.rejected_records where connection_id = 'globex-slack'"
+    )
+    assert len(rejected) >= (30 if failing.last_read is None else 5)  # one a day
+    assert all(stream == "audit_logs" and reason and payload for stream, reason, payload in rejected)
+    objects = [payload for _, _, payload in rejected if payload.startswith("{")]
+    assert len(set(objects)) == len(objects) > 0  # once each, however often it is read
+    [(landed,)] = failing.site.query(
+        "select count(distinct event_id) from landing_slack.audit_logs where connection_id = 'globex-slack'"
+    )
+    assert landed == failing.slack_events
