@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ingestion.config import Settings
 
@@ -48,22 +49,25 @@ class Builder:
     def build(
         self,
         *,
-        now: str | None = None,
+        landed: Collection[str],
+        now: datetime | None = None,
         select: str | None = None,
         full_refresh: bool = False,
         on_node: Callable[[str, str], None] = lambda kind, name: None,
     ) -> Built:
-        """Build and test everything, or what `select` names. `now` overrules the clock of the last extraction.
+        """Build and test everything, or what `select` names. Raises BuildError when anything failed.
 
-        `on_node(kind, name)` is called when a node is done. Raises BuildError when anything failed: then nothing
-        may be published.
+        `landed`: connectors of which something has landed. The others' staging is left out, for it is empty and the
+        unions skip it; so are unit tests, which prove the project and not its data: CI runs them. `now` overrules the
+        clock of the last extraction. `on_node(kind, name)` is called when a node is done.
         """
         from dbt.adapters.factory import reset_adapters
         from dbt.cli.main import dbtRunner
 
         settings = self._settings
-        arguments = [
-            "build",
+        vendors = sorted(path.name for path in (settings.project / "models" / "staging").iterdir() if path.is_dir())
+        empty = [vendor for vendor in vendors if vendor not in landed and vendor != "product"]
+        common = [
             *("--target", settings.target),
             *("--project-dir", str(settings.project)),
             *("--profiles-dir", str(settings.profiles_file().parent)),
@@ -71,20 +75,26 @@ class Builder:
             *("--log-path", str(settings.home / "logs")),
             *("--quiet", "--no-print", "--no-send-anonymous-usage-stats", "--no-use-colors"),
         ]
-        if now is not None:
-            arguments += ["--vars", json.dumps({"now": now})]
+        arguments = ["build", *common, "--exclude-resource-type", "unit_test"]
+        if empty:
+            arguments += ["--exclude", *(f"path:models/staging/{vendor}" for vendor in empty)]
         if select is not None:
             arguments += ["--select", *select.split()]
         if full_refresh:
             arguments.append("--full-refresh")
         os.environ["APP_USAGE_HOME"] = str(settings.home)
+        os.environ.pop("APP_USAGE_NOW", None)
+        if now is not None:
+            os.environ["APP_USAGE_NOW"] = now.isoformat()
         stamp = newest_change(settings.project)
-        if stamp > self._stamp or now is not None:  # vars are part of the parse
-            self._manifest = None
-        self._forget_stale_parse()
+        if self._manifest is None or stamp > self._stamp:
+            self._forget_stale_parse()
+            parsed = dbtRunner().invoke(["parse", *common])
+            if not parsed.success or parsed.exception is not None:
+                raise BuildError(f"dbt could not read the project: {parsed.exception}")
+            self._manifest, self._stamp = cast("Manifest", parsed.result), stamp
         result = dbtRunner(manifest=self._manifest, callbacks=[_progress(on_node)]).invoke(arguments)
         reset_adapters()  # type: ignore[no-untyped-call]  # lets go of the DuckDB file
-        self._stamp = stamp
         return self._read(result)
 
     def _forget_stale_parse(self) -> None:

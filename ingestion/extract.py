@@ -36,6 +36,10 @@ from ingestion.http import Sleep
 LOAD_EVENTS = 2_000_000  # events in one load: about a minute's work, so that a killed backfill repeats that at most
 PARALLEL_STREAMS = 8  # streams of one connector read at the same time; each waits for its vendor most of the time
 PARALLEL_CONNECTORS = 4
+LANDED = (
+    "select distinct table_schema from information_schema.tables"
+    " where table_name = '_dlt_loads' and table_schema like 'landing!_%' escape '!'"
+)
 
 os.environ.setdefault("EXTRACT__WORKERS", str(PARALLEL_STREAMS))
 os.environ.setdefault("EXTRACT__MAX_PARALLEL_ITEMS", str(2 * PARALLEL_STREAMS))
@@ -92,6 +96,11 @@ class Warehouse:
             pipeline.sync_destination()  # a lost working folder comes back
         self._pipelines[name] = pipeline
         return pipeline
+
+    def landed(self) -> set[str]:
+        """The connectors of which something has landed, whoever read them."""
+        with self.pipeline("product").sql_client() as client, client.execute_query(LANDED) as cursor:
+            return {schema.removeprefix("landing_") for (schema,) in cursor.fetchall()}
 
 
 def extract(

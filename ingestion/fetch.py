@@ -135,9 +135,12 @@ class _Reader:
         self._window: tuple[datetime | None, datetime | None] = (None, None)
         self._known_rejects: pa.Array | None = None
         self.secrets: list[str] = []
+        self._session: VendorSession | None = None
 
     def close(self) -> None:
         self._typer.close()
+        if self._session is not None:
+            self._session.close()
 
     def rows(self) -> Iterator[Any]:
         self._client = self._connect()
@@ -153,7 +156,7 @@ class _Reader:
 
     def _connect(self) -> PageClient:
         connection, connector = self._connection, self._connector
-        session = VendorSession(connector.rate_limit, connection.base_url, self._fetch.sleep)
+        self._session = session = VendorSession(connector.rate_limit, connection.base_url, self._fetch.sleep)
         auth = connector.auth(connection, session)
         self.secrets = [str(v) for v in vars(auth).values() if isinstance(v, str) and len(v) > 7]
         return PageClient(connector, session, auth)

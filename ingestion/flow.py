@@ -162,9 +162,12 @@ class Flow:
         progress.step("build")
         with _timed(summary, "build"):
             self._built_file.unlink(missing_ok=True)
-            now = self.settings.now.isoformat() if self.settings.is_now_given else None
             summary.built = self._builder.build(
-                now=now, select=select, full_refresh=full_refresh, on_node=progress.node
+                landed=self.warehouse.landed(),
+                now=self.settings.now if self.settings.is_now_given else None,
+                select=select,
+                full_refresh=full_refresh,
+                on_node=progress.node,
             )
             if select is None:
                 build = {"invocation_id": summary.built.invocation_id, "inputs": self._inputs(summary)}

@@ -128,10 +128,8 @@ def test_a_failing_test_leaves_the_product_on_its_last_generation(ran: Ran, tmp_
     assert "app-usage build" in refused.stderr
     assert differences(site.published(), before) == []
     assert site.product("select max(generation_id) from app_usage.generations") == [("00000001",)]
-
-    mended = ran.site.command("app-usage", "run", *world)
-    assert mended.returncode == 0, mended.stderr
-    assert differences(ran.site.published(), before) != []
+    newest = "select cast(max(usage_date) as varchar) from {}.app_usage_daily"
+    assert site.query(newest.format("analytics")) > site.product(newest.format("app_usage"))
 
 
 # ---- other tools
@@ -142,7 +140,6 @@ def test_a_failing_test_leaves_the_product_on_its_last_generation(ran: Ran, tmp_
     [
         (("dbt", "build"), "Completed successfully"),
         (("dbt", "ls", "--target", "redshift", "--resource-type", "model"), "app_usage.marts.product.user_app_usage"),
-        (("dbt", "show", "--select", "user_app_usage", "--limit", "3"), "| acme "),
         (("dbt", "docs", "generate"), "Catalog written"),
         (("dlt", "pipeline", "zoom", "info"), "landing_zoom"),
         (("sqlfluff", "lint", "models/marts/product/user_app_usage.sql"), "All Finished"),

@@ -10,7 +10,7 @@ from tests.flow_support import NewSite, differences, recounted, run, sandbox_of
 
 RUNS = 20
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-WORLD = Options(orgs=2, people=8, start=date(2025, 12, 22))
+WORLD = Options(orgs=1, people=12, start=date(2025, 12, 22))
 
 
 def test_twenty_daily_runs_end_as_one_run_and_as_a_full_refresh(new_site: NewSite) -> None:

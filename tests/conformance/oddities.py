@@ -42,13 +42,11 @@ def _adobe(rows: list[Any], request: Request, envelope: dict[str, Any], headers:
 
 
 def _airtable(rows: list[Any], request: Request, envelope: dict[str, Any], headers: dict[str, str]) -> list[Any]:
-    by_id = {record["id"]: record for record in rows if isinstance(record, dict)}
+    by_id = {record["id"] if isinstance(record, dict) else f"odd-{n}": record for n, record in enumerate(rows)}
     if not request.path.endswith("/users"):
-        envelope["userIds"] = [record["id"] if isinstance(record, dict) else "odd" for record in rows]
+        envelope["userIds"] = list(by_id)
         return []
-    odd = [record for record in rows if not isinstance(record, dict)]
-    wanted = [value for name, value in request.pairs if name == "id[]"]
-    return [record for name in wanted for record in ([by_id[name]] if name in by_id else odd)]
+    return [by_id[value] for name, value in request.pairs if name == "id[]"]
 
 
 def _auth0(time: str, default: str) -> Callable[..., list[Any]]:

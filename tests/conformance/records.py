@@ -7,7 +7,7 @@ paths: an id that is taken from too little collides here as it would at the vend
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,8 +23,6 @@ _WHERE_EQUAL = re.compile(
     r"\[1\], '\$\.([^']*)'"
 )
 _PATH = re.compile(r"(payload|item)\s*(?:->>?|,)\s*'(\$[^'*]*)'")
-
-TimeForm = Callable[[datetime], Any]
 
 
 def put(document: Any, path: str, value: Any) -> None:

@@ -78,7 +78,7 @@ def test_a_run_that_breaks_off_in_the_middle_is_as_if_it_had_not_been(name: str,
 
 
 def _extract_until_killed(folder: Path, url: str, name: str) -> None:
-    Connection.secret = a_secret  # type: ignore[method-assign]
+    Connection.secret = a_secret  # type: ignore[assignment, method-assign]
     connector = _told_apart(connectors()[name])
     Lake(folder).extract(connector, connection(connector, url, NOW - 2 * DAY), NOW)
 

@@ -15,17 +15,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import pyarrow as pa
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from ingestion import fetch as fetching
-from ingestion.connector import Connector, Stream
+from ingestion.connector import Connector, Lateness, Stream
 from ingestion.extract import _Landing
 from tests.conformance.records import ELEMENTS
-from tests.conformance.vendor import Ask, Fact, Listing, ModelVendor, connection, small_pages
+from tests.conformance.vendor import Fact, Listing, ModelVendor, connection, small_pages
 from tests.support import Answer
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -104,7 +104,7 @@ class World:
     # ---- what the vendor has
 
     @property
-    def lateness(self) -> Any:
+    def lateness(self) -> Lateness:
         return self.stream.lateness
 
     @property
@@ -134,13 +134,15 @@ class World:
         self.slept.clear()
         while True:
             state = copy.deepcopy(self.state)
-            fetch = self._engine.Fetch(now, _Landing(_Client(self._schema)), LOAD_EVENTS, sleep=self.slept.append)
+            landing = _Landing(cast(Any, _Client(self._schema)))
+            fetch = self._engine.Fetch(now, landing, LOAD_EVENTS, sleep=self.slept.append)
             there = connection(self.connector, self._url, self.start)
             self._commit(list(self._engine.rows(self.connector, there, self.stream, fetch, state)), state)
             if not fetch.unfinished:
                 break
         self._check_honesty(now)
-        return next(iter(fetch.outcomes.values()))
+        (error,) = fetch.outcomes.values()
+        return cast(str | None, error)
 
     def crash(self, after_page: int, now: datetime = NOW) -> bool:
         """A run that dies after so many pages; whether it got so far."""
@@ -285,6 +287,3 @@ def marker(fact: Fact) -> str:
     """The name that the kit gave a record."""
     record = fact.record
     return str(record.get("kit") or record["value"]["kit"])
-
-
-__all__ = ["DAY", "HOUR", "MINUTE", "NOW", "SECOND", "Ask", "Crash", "World", "marker"]
