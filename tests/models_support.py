@@ -142,11 +142,7 @@ class Warehouse:
         if manifest is None and "--vars" not in arguments and isinstance(outcome.result, Manifest):
             _manifests[parse_key] = outcome.result
         results = list(getattr(outcome.result, "results", []))
-        failed = [
-            f"{result.node.name}: {result.message}"
-            for result in results
-            if result.status in ("error", "fail")
-        ]
+        failed = [f"{result.node.name}: {result.message}" for result in results if result.status in ("error", "fail")]
         assert not (succeeds and failed), "\n".join(failed)
         return results
 
@@ -156,17 +152,10 @@ class Warehouse:
             self.dbt("parse")
         without: list[str] = []
         if not tests:
-            landed = {
-                schema
-                for (schema,) in self.query("select distinct table_schema from information_schema.tables")
-            }
-            folders = sorted(
-                path for path in self.project.glob("models/staging/*/") if path.name != "product"
-            )
+            landed = {schema for (schema,) in self.query("select distinct table_schema from information_schema.tables")}
+            folders = sorted(path for path in self.project.glob("models/staging/*/") if path.name != "product")
             others = [
-                f"path:{path.relative_to(self.project)}"
-                for path in folders
-                if f"landing_{path.name}" not in landed
+                f"path:{path.relative_to(self.project)}" for path in folders if f"landing_{path.name}" not in landed
             ]
             without = [
                 "--exclude-resource-type",
@@ -255,9 +244,7 @@ def login(
     }
 
 
-def google_user(
-    connection_id: str, org_id: str, email: str, *, created: str, fetched: str, **columns: Any
-) -> Row:
+def google_user(connection_id: str, org_id: str, email: str, *, created: str, fetched: str, **columns: Any) -> Row:
     """A user of `landing_google_workspace.users`."""
     return {
         "connection_id": connection_id,

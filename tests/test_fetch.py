@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -337,4 +338,4 @@ def test_a_window_without_news_leaves_no_hole_in_the_fetch_log(lake: Lake) -> No
         app.events = [_event(1, NOW + timedelta(days=2))]
         lake.extract(_connector(), _connection(server.url), NOW + timedelta(days=3))
     windows = lake.query("select window_start, window_end from landing_acme_app.fetch_log order by 1")
-    assert all(start <= end for (_, end), (start, _) in zip(windows, windows[1:], strict=False))
+    assert all(start <= end for (_, end), (start, _) in itertools.pairwise(windows))

@@ -63,8 +63,7 @@ def golden_case(warehouse: Warehouse) -> None:
         {
             "orgs": [org("acme")],
             "employees": [
-                employee("acme", name, left_on=date(2026, 1, 15) if name == "erin" else None)
-                for name in people
+                employee("acme", name, left_on=date(2026, 1, 15) if name == "erin" else None) for name in people
             ],
         },
     )
@@ -133,9 +132,7 @@ def test_the_golden_case_of_the_metrics_comes_out(warehouse: Warehouse) -> None:
     assert day[:4] == (3, 2, 1, 0)
     assert day[4] == pytest.approx(17 / 28 / 2)
     assert day[5:] == (False, 1.0)
-    assert warehouse.query("select dau from analytics.app_usage_daily where usage_date = '2026-01-03'") == [
-        (1,)
-    ]
+    assert warehouse.query("select dau from analytics.app_usage_daily where usage_date = '2026-01-03'") == [(1,)]
 
 
 MARTS = {
@@ -162,10 +159,7 @@ def arrivals() -> Iterator[tuple[str, dict[str, list[Row]]]]:
 
     def load(at: str, *logins: Row) -> dict[str, list[Row]]:
         people = ("alice", "bob")
-        users = [
-            google_user(*GOOGLE, f"{name}@acme.com", created="2025-10-01 12:00", fetched=at)
-            for name in people
-        ]
+        users = [google_user(*GOOGLE, f"{name}@acme.com", created="2025-10-01 12:00", fetched=at) for name in people]
         log = fetches("google_workspace", *GOOGLE, start=start, at=at)
         return {"users": users, "login": [{**row, "fetched_at": utc(at)} for row in logins], "fetch_log": log}
 
@@ -178,9 +172,7 @@ def arrivals() -> Iterator[tuple[str, dict[str, list[Row]]]]:
             "2026-01-21 12:00",
             first[-1],  # again, as it was
             login(*GOOGLE, alice, "2026-01-20 18:00", key="a20"),
-            login(
-                *GOOGLE, bob, "2026-01-09 18:00", key="b5"
-            ),  # moved: the only event of the 5th is one of the 9th
+            login(*GOOGLE, bob, "2026-01-09 18:00", key="b5"),  # moved: the only event of the 5th is one of the 9th
             login(*GOOGLE, alice, "2026-01-19 18:00", key="a18"),  # moved onto a day that has one
         ),
     )
@@ -215,9 +207,7 @@ def land_people(warehouse: Warehouse) -> None:
     )
 
 
-def test_loads_one_by_one_end_as_one_build_and_as_a_full_refresh(
-    warehouse: Warehouse, tmp_path: Path
-) -> None:
+def test_loads_one_by_one_end_as_one_build_and_as_a_full_refresh(warehouse: Warehouse, tmp_path: Path) -> None:
     land_people(warehouse)
     for load_id, tables in arrivals():
         warehouse.land("google_workspace", load_id, tables)
@@ -281,9 +271,7 @@ def test_building_one_vendor_alone_loses_nothing_of_another(tmp_path: Path) -> N
         "zoom",
         "z2",
         {
-            "activities": [
-                {**zoom, "occurred_at": utc("2026-01-12 18:00"), "fetched_at": utc("2026-01-21 12:00")}
-            ],
+            "activities": [{**zoom, "occurred_at": utc("2026-01-12 18:00"), "fetched_at": utc("2026-01-21 12:00")}],
             "fetch_log": fetches("zoom", "acme-zoom", "acme", start="2025-10-01", at="2026-01-21 12:00"),
         },
     )
@@ -304,14 +292,10 @@ def test_rows_of_a_load_that_never_completed_are_not_counted(tmp_path: Path) -> 
     warehouse.land("google_workspace", "g1", first)
     warehouse.land("google_workspace", "g2", second, completes=False)
     warehouse.build()
-    assert warehouse.query("select max(usage_date) from analytics.fct_app_usage_daily") == [
-        (date(2026, 1, 19),)
-    ]
+    assert warehouse.query("select max(usage_date) from analytics.fct_app_usage_daily") == [(date(2026, 1, 19),)]
     warehouse.land("google_workspace", "g2", {})
     warehouse.build()
-    assert warehouse.query("select max(usage_date) from analytics.fct_app_usage_daily") == [
-        (date(2026, 1, 20),)
-    ]
+    assert warehouse.query("select max(usage_date) from analytics.fct_app_usage_daily") == [(date(2026, 1, 20),)]
 
 
 def test_usage_behind_a_source_that_fails_is_unknown_from_then_on(warehouse: Warehouse) -> None:
@@ -369,9 +353,7 @@ def test_an_account_that_turns_out_to_be_somebodys_moves_with_its_history(tmp_pa
 def test_an_org_without_a_usable_time_zone_is_counted_in_utc_and_named(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path)
     orgs = [org("acme", None), org("globex", "Mars/Olympus"), org("initech", "Asia/Kolkata")]
-    warehouse.land(
-        "product", "p1", {"orgs": orgs, "employees": [employee(row["org_id"], "ann") for row in orgs]}
-    )
+    warehouse.land("product", "p1", {"orgs": orgs, "employees": [employee(row["org_id"], "ann") for row in orgs]})
     at = "2026-01-20 12:00"
     tables: dict[str, list[Row]] = {"login": [], "fetch_log": []}
     for row in orgs:
@@ -414,9 +396,7 @@ def test_a_further_vendor_is_a_staging_folder_and_a_seed_row(tmp_path: Path) -> 
         seed.write("initrode,activities,*,Authentication,Logon,true,A log-in\n")
     warehouse = Warehouse(tmp_path / "home", project=project)
     warehouse.columns |= {
-        ("initrode", table): columns
-        for (vendor, table), columns in warehouse.columns.items()
-        if vendor == "zoom"
+        ("initrode", table): columns for (vendor, table), columns in warehouse.columns.items() if vendor == "zoom"
     }
     land_people(warehouse)
     event = {
@@ -463,9 +443,7 @@ def test_every_model_compiles_for_redshift_without_a_warehouse(tmp_path: Path, b
         *("compile", "--target", "redshift", "--no-introspect", "--no-populate-cache", "--vars", variables)
     )
     compiled = {
-        result.node.name: result.node.compiled_code
-        for result in results
-        if result.node.resource_type == "model"
+        result.node.name: result.node.compiled_code for result in results if result.node.resource_type == "model"
     }
     assert len(compiled) > 30
     assert ("read_up_to as" in compiled["int_days_touched"]) is (branch == "incremental")

@@ -65,7 +65,7 @@ def test_a_secret_comes_from_dlts_providers_and_a_missing_one_is_named(
     [connection] = _read(tmp_path, GOOD)
     monkeypatch.setenv("CONNECTIONS__ACME_ZOOM__CLIENT_SECRET", "from the environment")
     assert connection.secret("client_secret") == "from the environment"
-    with pytest.raises(ConnectionsError, match="set CONNECTIONS__ACME_ZOOM__CLIENT_ID or connections.acme_zoom"):
+    with pytest.raises(ConnectionsError, match=r"set CONNECTIONS__ACME_ZOOM__CLIENT_ID or connections\.acme_zoom"):
         connection.secret("client_id")
     with pytest.raises(ConnectionsError, match="has no setting 'domain'"):
         connection.setting("domain")

@@ -200,8 +200,8 @@ def bare(url: str, folder: Path, events: int) -> int:
         if len(batch) >= 30_000 or cursor is None:
             connection.register("batch", pa.table({"payload": pa.array(batch, pa.string())}))
             connection.execute(
-                """insert into events select v[1], cast(v[2] as timestamp), v[3], v[4], v[5], v[6], v[7], v[8], v[9], payload
-                from (select payload, json_extract_string(payload, ['$.uuid', '$.published', '$.eventType',
+                """insert into events select v[1], cast(v[2] as timestamp), v[3], v[4], v[5], v[6], v[7], v[8], v[9],
+                    payload from (select payload, json_extract_string(payload, ['$.uuid', '$.published', '$.eventType',
                     '$.actor.id', '$.actor.alternateId', '$.actor.displayName', '$.outcome.result',
                     '$.client.ipAddress', '$.target[0].displayName']) as v from batch)"""
             )
