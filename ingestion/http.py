@@ -112,7 +112,7 @@ class Page(requests.Response):
         """The records of a CSV page, which must have `columns`: an error page must not look like an empty list."""
         try:
             # a field that is too long is found in its record; what is no UTF-8 spoils its own line only
-            csv.field_size_limit(len(self.content) + 1)
+            csv.field_size_limit(max(csv.field_size_limit(), len(self.content) + 1))  # the process's, dbt's too
             text = self.content.decode("utf-8-sig", errors="surrogateescape")
             reader = csv.DictReader(io.StringIO(text, newline=""), restkey="_more")
             if missing := set(columns) - set(reader.fieldnames or ()):
