@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import email.utils
 import time
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import requests
 from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
 
 from ingestion.connector import Connector, RateLimit
-from ingestion.http import ATTEMPTS, LONGEST_WAIT, FetchError, PageClient, VendorSession, redacted
+from ingestion.http import ATTEMPTS, LONGEST_WAIT, FetchError, Page, PageClient, VendorSession, redacted
 from tests.support import Answer, Request, vendor
 
 
@@ -160,3 +161,11 @@ def test_every_request_goes_to_the_connections_base_url_next_links_included() ->
         pages = list(client.pages("/logs", records="", paginator=HeaderLinkPaginator()))
         assert [request.query for request in server.requests] == [{}, {"after": "2"}]
     assert len(pages) == 2
+
+
+def test_a_csv_page_never_lowers_the_field_limit_that_all_of_the_process_shares() -> None:
+    before = csv.field_size_limit()
+    page = Page()
+    page._content = b"name,size\nann,1\n"
+    assert [bytes(line) for line in page.lines(["name"])] == [b'{"name":"ann","size":"1"}']
+    assert csv.field_size_limit() >= before
