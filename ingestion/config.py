@@ -19,6 +19,7 @@ import dlt
 import jinja2
 import yaml
 from dlt.common.destination import Destination
+from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 
 
 class ConfigError(Exception):
@@ -101,7 +102,7 @@ class Settings:
             path = Path(output["path"])
             path = path if path.is_absolute() else self.project / path
             path.parent.mkdir(parents=True, exist_ok=True)
-            return dlt.destinations.duckdb(str(path))
+            return duckdb_file(path)
         url = postgres_url(
             host=str(output["host"]),
             port=int(output["port"]),
@@ -112,6 +113,16 @@ class Settings:
         if output["type"] == "redshift":
             return dlt.destinations.redshift(url)
         return dlt.destinations.postgres(url)
+
+
+def duckdb_file(path: Path) -> Destination[Any, Any]:
+    """The dlt destination of a DuckDB file, made for loads of any size.
+
+    DuckDB takes four fifths of the machine's memory if it may, for no gain in a load. And it is at its slowest when it
+    looks for the best way to store the payloads: told that it is zstd, it loads twice as fast into half the space.
+    """
+    limits = {"memory_limit": "512MB", "force_compression": "zstd"}
+    return dlt.destinations.duckdb(DuckDbCredentials(str(path), global_config=limits))
 
 
 def postgres_url(*, host: str, port: int, user: str, password: str, database: str) -> str:

@@ -30,7 +30,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from ingestion.connections import Connection
 from ingestion.connector import Connector, Stream
 from ingestion.connectors import product
-from ingestion.fetch import Fetch, resources
+from ingestion.fetch import ROW_GROUP, Fetch, resources
 from ingestion.http import Sleep
 
 LOAD_EVENTS = 2_000_000  # events in one load: about a minute's work, so that a killed backfill repeats that at most
@@ -43,6 +43,7 @@ LANDED = (
 
 os.environ.setdefault("EXTRACT__WORKERS", str(PARALLEL_STREAMS))
 os.environ.setdefault("EXTRACT__MAX_PARALLEL_ITEMS", str(2 * PARALLEL_STREAMS))
+os.environ.setdefault("DATA_WRITER__BUFFER_MAX_ITEMS", str(ROW_GROUP))
 os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
 os.environ.setdefault("RUNTIME__LOG_LEVEL", "CRITICAL")  # what matters is said by exceptions and the fetch log
 warnings.filterwarnings("ignore", message="Arrow output on a DB-API result")  # dlt's cursor is one; the copy is small

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -25,7 +26,9 @@ from ingestion.connector import Connector, Stream, Window
 from ingestion.http import FetchError, PageClient, Record, Sleep, VendorSession, redacted
 from ingestion.records import RecordTyper, Typed, landing_schema
 
-BATCH_BYTES = 16 * 1024 * 1024  # raw records typed at once: large enough for DuckDB's threads, small beside 1 GB
+ROW_GROUP = 122_880  # rows that DuckDB compresses as one; files in the same pieces load on all cores
+BATCH_RECORDS = ROW_GROUP // 4  # raw records typed at once: large enough for DuckDB's threads,
+BATCH_BYTES = 32 * 1024 * 1024  # and small beside 1 GB
 FIRST_SPAN = timedelta(days=1)  # a first window; the next is twice as long while windows are small
 QUARTER = timedelta(minutes=15)
 PAGES_OF_A_SMALL_WINDOW, PAGES_OF_A_LARGE_WINDOW = (
@@ -128,6 +131,8 @@ class _Reader:
         self._fetch = fetch
         self._state = state
         self._typer = RecordTyper(stream, connection, fetch.now)
+        self._typist = ThreadPoolExecutor(1, thread_name_prefix="typist")
+        self._typing: Future[Typed] | None = None
         self._counts = [0, 0]
         self._pages = 0
         self._stops_at_known = False
@@ -138,6 +143,7 @@ class _Reader:
         self._session: VendorSession | None = None
 
     def close(self) -> None:
+        self._typist.shutdown()
         self._typer.close()
         if self._session is not None:
             self._session.close()
@@ -318,10 +324,11 @@ class _Reader:
                 if stream.total and not records and not batch and (total := _dig(envelope, stream.total)):
                     raise FetchError(f"{stream.path} answered an empty list, yet counts {total}: check the time format")
                 batch += records
-                size += sum(len(memoryview(record)) for record in records)
-                if size >= BATCH_BYTES:
-                    yield from self._typed(batch, fields)
-                    batch, size = [], 0
+                size += sum(map(len, records))
+                if size >= BATCH_BYTES or len(batch) >= BATCH_RECORDS:
+                    yield from self._typed(batch[:BATCH_RECORDS], fields, ahead=True)
+                    batch = batch[BATCH_RECORDS:]
+                    size = sum(map(len, batch))
         except FetchError:
             yield from self._typed(batch, fields)  # what came in before the failure stays
             raise
@@ -356,10 +363,17 @@ class _Reader:
     def _path(self, path: str, fields: Mapping[str, str]) -> str:
         return (self._stream.base_url + path).format_map(_Names(self._connection, fields))
 
-    def _typed(self, batch: list[Record], fields: Mapping[str, str]) -> Iterator[Any]:
-        if not batch:
-            return
-        typed: Typed = self._typer.type(batch, fields)
+    def _typed(self, batch: list[Record], fields: Mapping[str, str], *, ahead: bool = False) -> Iterator[Any]:
+        """The rows of a batch; with `ahead` those of the one before, while this one is typed and the next fetched."""
+        if self._typing is not None:
+            yield from self._sorted_out(self._typing.result())
+            self._typing = None
+        if batch:
+            self._typing = self._typist.submit(self._typer.type, batch, fields)
+            if not ahead:
+                yield from self._typed([], fields)
+
+    def _sorted_out(self, typed: Typed) -> Iterator[Any]:
         if typed.rejected.num_rows:
             self._counts[1] += typed.rejected.num_rows
             yield from self._reject(typed.rejected)

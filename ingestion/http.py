@@ -64,7 +64,7 @@ class Unreadable(bytes):
     """A record that is no good JSON though its neighbours are: half a character, a control byte, 10,000 levels."""
 
 
-Record = msgspec.Raw | Unreadable
+Record = bytes  # one record's JSON
 
 
 class Page(requests.Response):
@@ -90,7 +90,7 @@ class Page(requests.Response):
         self,
         path: str,
         elements: Callable[[Any], list[Record]],
-        members: Callable[[Any], dict[str, Record]],
+        members: Callable[[Any], dict[str, Any]],
     ) -> tuple[dict[str, Any], list[Record]]:
         if not path:
             return {}, elements(self.content)
@@ -304,36 +304,37 @@ class PageClient(RESTClient):
 
 
 def _records(
-    raw: Record | None,
+    raw: Any,
     elements: Callable[[Any], list[Record]],
-    members: Callable[[Any], dict[str, Record]],
+    members: Callable[[Any], dict[str, Any]],
 ) -> list[Record]:
     """The raw records of a list; of a map, one record per entry: `{"id": key, "value": value}`."""
-    if raw is None or bytes(raw) == b"null":
+    text = b"null" if raw is None else bytes(raw)
+    if text == b"null":
         return []
-    if not bytes(raw).startswith(b"{"):
-        return elements(raw)
+    if not text.startswith(b"{"):
+        return elements(text)
     return [
-        type(value)(b'{"id":' + msgspec.json.encode(key) + b',"value":' + bytes(value) + b"}")
-        for key, value in members(raw).items()
+        (Unreadable if isinstance(value, Unreadable) else bytes)(
+            b'{"id":' + msgspec.json.encode(key) + b',"value":' + bytes(value) + b"}"
+        )
+        for key, value in members(text).items()
     ]
 
 
-def _elements(document: bytes | Record) -> list[Record]:
-    elements: list[Record] = msgspec.json.decode(document, type=list[msgspec.Raw])
-    return elements
+def _elements(document: bytes) -> list[Record]:
+    return [bytes(raw) for raw in msgspec.json.decode(document, type=list[msgspec.Raw])]
 
 
-def _members(document: bytes | Record) -> dict[str, Record]:
-    members: dict[str, Record] = msgspec.json.decode(document, type=dict[str, msgspec.Raw])
-    return members
+def _members(document: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    return msgspec.json.decode(document, type=dict[str, msgspec.Raw])
 
 
-def _elements_by_brackets(document: bytes | Record) -> list[Record]:
-    return [_checked(part) for part in _parts(bytes(document), b"[")]
+def _elements_by_brackets(document: bytes) -> list[Record]:
+    return [_checked(part) for part in _parts(document, b"[")]
 
 
-def _members_by_brackets(document: bytes | Record) -> dict[str, Record]:
+def _members_by_brackets(document: bytes | msgspec.Raw) -> dict[str, Record]:
     members: dict[str, Record] = {}
     for part in _parts(bytes(document), b"{"):
         name = _TOKEN.match(part)

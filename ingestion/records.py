@@ -186,7 +186,7 @@ def _text(records: Iterable[Record]) -> tuple[pa.Array, pa.Table]:
             text = bytes(record).decode(errors="backslashreplace").replace("\0", "\\0")  # Postgres holds no NUL in text
             reasons.append(("not readable as JSON", text))
         else:
-            raw.append(bytes(record))
+            raw.append(record)
     try:
         payloads = pa.array(raw, pa.string())
     except pa.ArrowInvalid:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import dlt
 import duckdb
 
+from ingestion.config import duckdb_file
 from ingestion.connections import Connection
 from ingestion.connector import Connector
 from ingestion.extract import Extracted, Warehouse, extract
@@ -97,7 +97,7 @@ class Lake:
 
     @property
     def warehouse(self) -> Warehouse:
-        return Warehouse(dlt.destinations.duckdb(str(self.folder / "warehouse.duckdb")), self.folder / "pipelines")
+        return Warehouse(duckdb_file(self.folder / "warehouse.duckdb"), self.folder / "pipelines")
 
     def extract(
         self, connector: Connector, connections: Connection | Sequence[Connection], now: datetime = NOW
