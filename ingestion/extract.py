@@ -11,7 +11,7 @@ import os
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,7 +30,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from ingestion.connections import Connection
 from ingestion.connector import Connector, Stream
 from ingestion.connectors import product
-from ingestion.fetch import ROW_GROUP, Fetch, resources
+from ingestion.fetch import ROW_GROUP, Fetch, Reading, readings
 from ingestion.http import Sleep
 
 LOAD_EVENTS = 2_000_000  # events in one load: about a minute's work, so that a killed backfill repeats that at most
@@ -181,19 +181,37 @@ def _run_connector(
             fetch = Fetch(now, landing, LOAD_EVENTS, on_rows=on_rows, outcomes=outcomes)
             if sleep is not None:
                 fetch.sleep = sleep
-            _load(pipeline, _source(connector, connections, fetch))
+            states = pipeline.state.get("sources", {}).get(connector.name, {}).get("resources", {})
+            bringing = _bringing(connector, readings(connector, connections, fetch, states))
+            if bringing:
+                _load(pipeline, _source(connector, bringing))
             report.loads[connector.name] = landing.loads()
         if not fetch.unfinished:
             break
     report.failures.update({key: error for key, error in outcomes.items() if error is not None})
 
 
-def _source(connector: Connector, connections: list[Connection], fetch: Fetch) -> DltSource:
+def _bringing(connector: Connector, streams: list[Reading]) -> list[Reading]:
+    """The streams that bring something, or may: all are read until the first turns up, the others go on in the load."""
+    pool = ThreadPoolExecutor(PARALLEL_STREAMS, thread_name_prefix=connector.name)
+    looks = {pool.submit(stream.look): stream for stream in streams}
+    try:
+        for look in as_completed(looks):
+            if look.result():
+                break
+    except Exception as error:
+        raise ExtractError(f"{connector.name}: {type(error).__name__}: {error}") from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return [stream for look, stream in looks.items() if look.cancelled() or not look.done() or look.result()]
+
+
+def _source(connector: Connector, streams: list[Reading]) -> DltSource:
     # no arguments: dlt would fill them from the environment
     @dlt.source(name=connector.name, max_table_nesting=0)
     def source() -> Any:
-        for connection in connections:
-            yield from resources(connector, connection, fetch)
+        for stream in streams:
+            yield stream.resource()
 
     return source()
 

@@ -8,10 +8,11 @@ other streams and connections go on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from threading import Lock
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
@@ -83,24 +84,67 @@ class Fetch:
     unfinished: bool = False
 
 
-def resources(connector: Connector, connection: Connection, fetch: Fetch) -> Iterator[DltResource]:
-    """A dlt resource for each stream of a connection; each fills its landing table and the two logs."""
-    for stream in connector.streams:
-        if stream.needs and stream.needs not in connection.settings:
-            continue
-        yield dlt.resource(
-            _rows,
-            name=f"{connection.connection_id}:{stream.name}",
-            table_name=stream.name,
+class Reading:
+    """One stream of a connection on its way into a load, with its cursor as the last load left it.
+
+    Most streams of most runs bring nothing, which is found out before dlt is asked to make a load of it.
+    """
+
+    def __init__(
+        self, connector: Connector, connection: Connection, stream: Stream, fetch: Fetch, states: Mapping[str, Any]
+    ) -> None:
+        self._name = f"{connection.connection_id}:{stream.name}"
+        self._stream = stream
+        self._state = dict(states.get(self._name, {}))
+        self._rows = rows(connector, connection, stream, fetch, self._state)
+        self._first: Any = None
+        self._has_looked = False
+        self._lock = Lock()
+
+    def look(self) -> bool:
+        """Whether there is anything to land. Reads on until there is; another thread that asks waits for the answer."""
+        with self._lock:
+            if not self._has_looked:
+                self._first, self._has_looked = next(self._rows, None), True
+        return self._first is not None
+
+    def resource(self) -> DltResource:
+        """Fills the stream's landing table and the two logs."""
+        return dlt.resource(
+            _items,
+            name=self._name,
+            table_name=self._stream.name,
             write_disposition="append",
-            columns=_hints(landing_schema(stream)),
+            columns=_hints(landing_schema(self._stream)),
             schema_contract={"tables": "evolve", "columns": "evolve", "data_type": "freeze"},
             parallelized=True,
-        )(connector, connection, stream, fetch)
+        )(self)
+
+    def items(self) -> Iterator[Any]:
+        """All rows, as `rows` gives them; the cursor then moves with the load that they are in."""
+        state = dlt.current.resource_state()
+        if self.look():
+            yield self._first
+            self._first = None
+            yield from self._rows
+        state.clear()
+        state.update(self._state)
 
 
-def _rows(connector: Connector, connection: Connection, stream: Stream, fetch: Fetch) -> Iterator[Any]:
-    yield from rows(connector, connection, stream, fetch, dlt.current.resource_state())
+def _items(reading: Reading) -> Iterator[Any]:
+    yield from reading.items()  # dlt makes resources of functions only
+
+
+def readings(
+    connector: Connector, connections: Iterable[Connection], fetch: Fetch, states: Mapping[str, Any]
+) -> list[Reading]:
+    """A reading of each stream that a connection is set up for; `states` are dlt's of the source's resources."""
+    return [
+        Reading(connector, connection, stream, fetch, states)
+        for connection in connections
+        for stream in connector.streams
+        if not stream.needs or stream.needs in connection.settings
+    ]
 
 
 def rows(

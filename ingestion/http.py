@@ -20,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 import requests
+from dlt.common.configuration.specs.runtime_configuration import RuntimeConfiguration
 from dlt.sources.helpers.rest_client.client import RESTClient
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from requests.adapters import HTTPAdapter
@@ -219,6 +220,7 @@ class PageClient(RESTClient):
             headers=dict(connector.headers),
             auth=cast(Any, auth),
             session=session,
+            config=RuntimeConfiguration(),  # an error's body may hold a secret: never shown, whatever the settings
         )
         session.token_auth = auth if hasattr(auth, "obtain_token") else None
         session.sign = getattr(auth, "sign", None)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -38,6 +39,8 @@ _ARROW_TYPES: Mapping[str, pa.DataType] = {
     "bool": pa.bool_(),
     "timestamp": pa.timestamp("us"),
 }
+_KNOWN = pa.schema([("id", pa.string()), ("record_hash", pa.int64())])
+_COUNTED = pa.schema([("key", pa.string()), ("n", pa.int64())])
 _REJECTED = pa.schema(
     [
         ("connection_id", pa.string()),
@@ -106,6 +109,7 @@ class RecordTyper:
         self._duckdb = _engine().cursor()
         self._duckdb.execute("set timezone = 'UTC'")
         self._sql = _typing_sql(stream)
+        self._is_counted = stream.key.kind == "content_hash"
         self.new_window(None, None)
 
     def close(self) -> None:
@@ -115,26 +119,14 @@ class RecordTyper:
     def new_window(self, start: datetime | None, end: datetime | None, known: pa.Table | None = None) -> None:
         """Start counting identical records anew; `known` has the columns `id` (text) and `record_hash`."""
         self._window = tuple(bound and bound.replace(tzinfo=None) for bound in (start, end))
-        self._uncounted: pa.Table | None = None
+        self._known = _KNOWN.empty_table() if known is None else known.select(_KNOWN.names).cast(_KNOWN)
+        self._counted = _COUNTED.empty_table()
         self.ids = pa.chunked_array([], pa.string())
         self.has_nameless = False
-        self._duckdb.execute("create or replace temp table counted (key varchar, n bigint)")
-        self._duckdb.execute("create or replace temp table known (id varchar, record_hash bigint)")
-        if known is not None and known.num_rows:
-            self._duckdb.register("known_rows", known)
-            self._duckdb.execute("insert into known select id, record_hash from known_rows")
-            self._duckdb.unregister("known_rows")
 
     def type(self, records: Iterable[Record], parent: Mapping[str, str]) -> Typed:
         """Type a batch. `parent` holds the fields of the listing that the records hang under."""
         payloads, unreadable = _text(records)
-        if self._uncounted is not None:
-            self._duckdb.register("uncounted", self._uncounted)
-            self._duckdb.execute(
-                "insert into counted select _key, count(*) from uncounted where _reason is null group by _key"
-            )
-            self._duckdb.unregister("uncounted")
-        self._duckdb.register("batch", pa.table({"payload": payloads}))
         constants = {
             "connection_id": self._connection.connection_id,
             "org_id": self._connection.org_id,
@@ -143,26 +135,49 @@ class RecordTyper:
             "time_zone": self._connection.time_zone.key,
             **{f"parent_{name}": value for name, value in parent.items()},
         }
-        used = {name: value for name, value in constants.items() if f"${name}" in self._sql}
-        typed = self._duckdb.sql(self._sql, params=used).to_arrow_table()
-        self._duckdb.unregister("batch")
-        if self._stream.key.kind == "content_hash":
-            self._uncounted = typed.select(["_key", "_reason"])
+        schema = landing_schema(self._stream)
+        self.ids, self.has_nameless = pa.chunked_array([], pa.string()), unreadable.num_rows > 0
+        if self._known.num_rows and not self._is_counted:
+            payloads = self._unknown(payloads, constants)
+        if not len(payloads):
+            return Typed(schema.empty_table(), self._rejected(unreadable))
+        typed = self._query(self._sql, payloads, constants)
         is_good = pc.is_null(typed["_reason"])
         bad = typed.filter(pc.invert(is_good)) if pc.any(pc.invert(is_good)).as_py() else typed.slice(0, 0)
         good = typed.filter(is_good) if bad.num_rows else typed
-        if self._stream.kind == "accounts":
-            self.ids = typed["_key"].drop_null()  # a record that cannot be typed is not gone
-            self.has_nameless = unreadable.num_rows > 0 or typed["_key"].null_count > 0
+        if self._is_counted:
+            keys = good.select(["_key"]).group_by("_key").aggregate([([], "count_all")])
+            self._counted = pa.concat_tables([self._counted, keys.rename_columns(_COUNTED.names).cast(_COUNTED)])
             good = good.filter(pc.invert(good["_is_known"]))
+        if self._stream.kind == "accounts":
+            self.ids = pa.chunked_array(
+                [*self.ids.chunks, *typed["_key"].drop_null().chunks]
+            )  # what is bad is not gone
+            self.has_nameless |= typed["_key"].null_count > 0
         rejected = bad.select(["record_hash", "_reason", "payload"]).rename_columns(
             ["record_hash", "reason", "payload"]
         )
-        schema = landing_schema(self._stream)
-        return Typed(good.select(schema.names).cast(schema), self._rejected(rejected, unreadable))
+        rejected = pa.concat_tables([rejected.cast(unreadable.schema), unreadable])
+        return Typed(good.select(schema.names).cast(schema), self._rejected(rejected))
 
-    def _rejected(self, rows: pa.Table, unreadable: pa.Table) -> pa.Table:
-        rows = pa.concat_tables([rows.cast(unreadable.schema), unreadable])
+    def _unknown(self, payloads: pa.Array, constants: Mapping[str, Any]) -> pa.Array:
+        """The payloads that have not landed. Most were read before, and typing costs more than this."""
+        hashes = self._query(f"select {_hash_sql(self._stream)} as record_hash from batch", payloads, constants)
+        is_known = pc.is_in(hashes["record_hash"], value_set=self._known["record_hash"])
+        is_listed = pc.is_in(self._known["record_hash"], value_set=hashes["record_hash"])
+        self.ids = self._known["id"].filter(is_listed)
+        return payloads.filter(pc.invert(is_known.combine_chunks()))
+
+    def _query(self, sql: str, payloads: pa.Array, constants: Mapping[str, Any]) -> pa.Table:
+        tables = {"batch": pa.table({"payload": payloads})}
+        if self._is_counted:
+            tables |= {"known": self._known, "counted": self._counted}
+        for name, table in tables.items():
+            self._duckdb.register(name, table)
+        used = {name: value for name, value in constants.items() if f"${name}" in sql}
+        return self._duckdb.sql(sql, params=used).to_arrow_table()
+
+    def _rejected(self, rows: pa.Table) -> pa.Table:
         start, end = self._window
         constants = {
             "connection_id": self._connection.connection_id,
@@ -254,13 +269,9 @@ def _typing_sql(stream: Stream) -> str:
         else "_key as record_id, false as is_gone, cast(null as boolean) as is_complete_listing"
     )
     wanted = ", ".join(f'"{name}"' for name in ["_reason", "_key", *landing_schema(stream).names])
-    known = """select 1 from known
-            where known.id = typed.{id} and known.record_hash = typed.record_hash"""
-    if stream.kind == "events":
-        ending = f"where _reason is not null or not exists ({known.format(id='event_id')})"
-    else:
-        wanted += f", exists ({known.format(id='record_id')}) as _is_known"  # a known record is still there
-        ending = ""
+    if stream.key.kind == "content_hash":
+        wanted += """, exists (select 1 from known
+            where known.id = typed.event_id and known.record_hash = typed.record_hash) as _is_known"""
     return f"""
         with records as ({_records_sql(stream, record_paths, item_paths)}),
         raws as (select *, {key} as _key, {raws} from records),
@@ -270,15 +281,14 @@ def _typing_sql(stream: Stream) -> str:
             select *, $connection_id as connection_id, $org_id as org_id,
                 cast($fetched_at as timestamp) as fetched_at, {identity}
             from judged)
-        select {wanted} from typed
-        {ending}"""
+        select {wanted} from typed"""
 
 
 def _records_sql(stream: Stream, record_paths: list[str], item_paths: list[str]) -> str:
     """A row per record or per element of its exploded list; one without elements keeps a row, to be rejected."""
     values = f"json_extract_string(payload, [{', '.join(map(_quote, record_paths))}]) as _values"
     numbered = "row_number() over () as _n, " if stream.key.kind == "content_hash" else "0 as _n, "
-    sql = f"select {numbered}payload, cast(hash(payload) >> 1 as bigint) as record_hash, {values} from batch"
+    sql = f"select {numbered}payload, {_hash_sql(stream)} as record_hash, {values} from batch"
     if not stream.explode:
         return sql
     elements = f"json_extract(payload, {_quote(stream.explode + '[*]')})"
@@ -290,6 +300,12 @@ def _records_sql(stream: Stream, record_paths: list[str], item_paths: list[str])
             select *, unnest(_items) as item, generate_subscripts(_items, 1) as _item_no from (
                 select *, case when len({elements}) > 0 then {elements} else {nothing} end as _items
                 from ({sql})))"""
+
+
+def _hash_sql(stream: Stream) -> str:
+    """Of what makes a record what it is: two parents may list the same text."""
+    parents = [f", cast($parent_{path} as varchar)" for path in stream.key.paths if not path.startswith(("$", "item "))]
+    return f"cast(hash(payload{''.join(parents)}) >> 1 as bigint)"
 
 
 def _reason_sql(stream: Stream, columns: list[Column]) -> str:
