@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from enum import IntEnum
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
 
 import typer
 from rich.console import Console
@@ -66,39 +68,69 @@ Connections = Annotated[
         help="TOML file of connections [dim](default: .dlt/connections.toml; none there: the sandbox)[/].",
     ),
 ]
-_PANEL = "Sandbox (only without connections)"
-Seed = Annotated[int, typer.Option(help="Seed of the sandbox's world.", rich_help_panel=_PANEL)]
-Orgs = Annotated[int, typer.Option(min=1, help="How many organisations.", rich_help_panel=_PANEL)]
-People = Annotated[int, typer.Option(min=1, help="People in each.", rich_help_panel=_PANEL)]
-Days = Annotated[int, typer.Option(min=1, help="Days of history.", rich_help_panel=_PANEL)]
-Events = Annotated[float, typer.Option(help="Times the usual number of events.", rich_help_panel=_PANEL)]
-Start = Annotated[str | None, typer.Option(help="First day of history; overrules --days.", rich_help_panel=_PANEL)]
-Fault = Annotated[
-    list[str] | None,
-    typer.Option(help="connection_id=revoked, broken or malformed; may be repeated.", rich_help_panel=_PANEL),
-]
+
+
+_SandboxOption = partial(typer.Option, rich_help_panel="Sandbox (only without connections)")
+
+
+def _options(
+    seed: Annotated[int, _SandboxOption(help="Seed of the world.")] = 1,
+    orgs: Annotated[int, _SandboxOption(min=1, help="How many organisations.")] = 3,
+    people: Annotated[int, _SandboxOption(min=1, help="People in each.")] = 40,
+    days: Annotated[int, _SandboxOption(min=1, help="Days of history.")] = 90,
+    events: Annotated[float, _SandboxOption(help="Times the usual number of events.")] = 1.0,
+    start: Annotated[str | None, _SandboxOption(help="First day of history; overrules --days.")] = None,
+    fault: Annotated[
+        list[str] | None, _SandboxOption(help="connection_id=revoked, broken or malformed; may be repeated.")
+    ] = None,
+) -> Options:
+    """The sandbox that a command line asks for."""
+    from ingestion.sandbox import Options
+
+    faults = dict(entry.partition("=")[::2] for entry in fault or [])
+    if unknown := {kind for kind in faults.values() if kind not in ("revoked", "broken", "malformed")}:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: a fault is revoked, broken or malformed")
+    try:
+        first = date.fromisoformat(start) if start else None
+    except ValueError as error:
+        raise typer.BadParameter(f"--start {start!r} is no day such as 2025-11-01") from error
+    return Options(seed=seed, orgs=orgs, people=people, days=days, events=events, start=first, faults=faults)
+
+
+def _with_sandbox(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options of the sandbox; it gets them as one, `options`."""
+    theirs, own = _parameters(_options), _parameters(command)
+
+    @wraps(command)
+    def with_options(**arguments: Any) -> None:
+        command(options=_options(**{name: arguments.pop(name) for name in theirs}), **arguments)
+
+    shown = {name: parameter for name, parameter in {**own, **theirs}.items() if name != "options"}
+    with_options.__signature__ = inspect.Signature(list(shown.values()))  # type: ignore[attr-defined]
+    with_options.__annotations__ = {name: parameter.annotation for name, parameter in shown.items()}
+    return with_options
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    hints = get_type_hints(function, localns={"Options": Any}, include_extras=True)
+    parameters = inspect.signature(function).parameters
+    return {name: parameter.replace(annotation=hints[name]) for name, parameter in parameters.items()}
 
 
 @app.command(
     epilog="Examples: [bold]app-usage run[/] · [bold]app-usage run --every 5m[/] · "
     "[bold]app-usage run --now 2026-01-31T12:00:00Z --people 200[/]"
 )
+@_with_sandbox
 def run(
+    options: Options,
     target: Target = None,
     now: Now = None,
     connections: Connections = None,
     every: Annotated[str | None, typer.Option(help="Stay and run again and again, e.g. every 5m, 90s or 1h.")] = None,
-    seed: Seed = 1,
-    orgs: Orgs = 3,
-    people: People = 40,
-    days: Days = 90,
-    events: Events = 1.0,
-    start: Start = None,
-    fault: Fault = None,
 ) -> None:
     """The whole flow once: extract, build, publish."""
     settings = _settings(target, now, connections)
-    options = _options(seed, orgs, people, days, events, start, fault)
     pause = _seconds(every) if every else None
     with _flow(settings, options, "run") as flow:
         code = _once(flow, "run")
@@ -115,21 +147,16 @@ def run(
 
 
 @app.command(epilog="Example: [bold]app-usage extract --connections connections.toml[/]")
+@_with_sandbox
 def extract(
+    options: Options,
     target: Target = None,
     now: Now = None,
     connections: Connections = None,
-    seed: Seed = 1,
-    orgs: Orgs = 3,
-    people: People = 40,
-    days: Days = 90,
-    events: Events = 1.0,
-    start: Start = None,
-    fault: Fault = None,
 ) -> None:
     """Vendors and product database into the warehouse's landing tables."""
     settings = _settings(target, now, connections)
-    with _flow(settings, _options(seed, orgs, people, days, events, start, fault), "extract") as flow:
+    with _flow(settings, options, "extract") as flow:
         raise typer.Exit(_once(flow, "extract"))
 
 
@@ -252,19 +279,14 @@ def _print_status(found: list[StreamStatus], shown: Status) -> None:
 
 
 @sandbox_app.command(epilog="Example: [bold]app-usage sandbox serve --write .dlt[/]")
+@_with_sandbox
 def serve(
+    options: Options,
     now: Now = None,
     write: Annotated[
         Path | None, typer.Option(help="Folder for connections.toml and secrets.toml that point here.")
     ] = None,
     port: Annotated[int, typer.Option(help="First port; each vendor takes the next. 0: any free ones.")] = 0,
-    seed: Seed = 1,
-    orgs: Orgs = 3,
-    people: People = 40,
-    days: Days = 90,
-    events: Events = 1.0,
-    start: Start = None,
-    fault: Fault = None,
 ) -> None:
     """Serve the vendors' APIs until interrupted, and fill the product database's input tables."""
     from ingestion.flow import product_database
@@ -281,7 +303,6 @@ def serve(
             out.print(f"{connection['connection_id']} at {connection['base_url']}", highlight=False)
         out.print("Serving. Ctrl-C ends it." + (f" {write}/connections.toml leads here." if write else ""))
 
-    options = _options(seed, orgs, people, days, events, start, fault)
     try:
         serve_sandbox(options, settings.now if settings.is_now_given else None, port=port, write=write, ready=ready)
     except PostgresError as error:
@@ -289,20 +310,16 @@ def serve(
 
 
 @sandbox_app.command(epilog="Example: [bold]app-usage sandbox truth --now 2026-01-31T12:00:00Z > truth.jsonl[/]")
+@_with_sandbox
 def truth(
+    options: Options,
     now: Now = None,
-    seed: Seed = 1,
-    orgs: Orgs = 3,
-    people: People = 40,
-    days: Days = 90,
-    events: Events = 1.0,
-    start: Start = None,
 ) -> None:
     """Print what really happened, one JSON object a line."""
     from ingestion.sandbox import Sandbox
 
     settings = _settings(None, now, None)
-    with Sandbox(_options(seed, orgs, people, days, events, start, None), now=settings.now) as sandbox:
+    with Sandbox(options, now=settings.now) as sandbox:
         sys.stdout.writelines(f"{line}\n" for line in sandbox.truth().to_jsonl())
 
 
@@ -432,21 +449,6 @@ def _settings(target: str | None, now: str | None, connections: Path | None) -> 
     except ConfigError as error:
         _fail(error, code=2)
     return settings
-
-
-def _options(
-    seed: int, orgs: int, people: int, days: int, events: float, start: str | None, fault: list[str] | None
-) -> Options:
-    from ingestion.sandbox import Options
-
-    faults = dict(entry.partition("=")[::2] for entry in fault or [])
-    if unknown := {kind for kind in faults.values() if kind not in ("revoked", "broken", "malformed")}:
-        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: a fault is revoked, broken or malformed")
-    try:
-        first = date.fromisoformat(start) if start else None
-    except ValueError as error:
-        raise typer.BadParameter(f"--start {start!r} is no day such as 2025-11-01") from error
-    return Options(seed=seed, orgs=orgs, people=people, days=days, events=events, start=first, faults=faults)
 
 
 def _seconds(text: str) -> float:

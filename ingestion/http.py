@@ -349,7 +349,7 @@ def _members_by_brackets(document: bytes | msgspec.Raw) -> dict[str, Record]:
 
 def _line(line: Mapping[str, Any]) -> Record:
     try:
-        return msgspec.Raw(msgspec.json.encode(line))
+        return msgspec.json.encode(line)
     except UnicodeEncodeError:
         return Unreadable(repr(line).encode())
 
@@ -359,7 +359,7 @@ def _checked(part: bytes) -> Record:
         msgspec.json.decode(part)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Unreadable(part)
-    return msgspec.Raw(part)
+    return part
 
 
 def _parts(document: bytes, bracket: bytes) -> list[bytes]:

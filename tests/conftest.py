@@ -15,6 +15,13 @@ from ingestion.postgres import PrivatePostgres
 from tests.flow_support import PROJECT, VENDORS, NewSite, Site, copy_project
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file shares its servers, so its tests go to one worker; those of the conformance kit stand alone."""
+    for item in items:
+        if "conformance" not in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(autouse=True)
 def _environment() -> Iterator[None]:
     """A run puts secrets and places into the environment; no test sees those of another."""
