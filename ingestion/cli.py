@@ -23,7 +23,7 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from ingestion.config import ConfigError, Settings
+from ingestion.config import ConfigError, Settings, parse_instant
 
 if TYPE_CHECKING:  # dlt and dbt take a second to import: `--help` does without
     from ingestion.flow import Flow, Progress, Summary
@@ -158,6 +158,80 @@ def extract(
     settings = _settings(target, now, connections)
     with _flow(settings, options, "extract") as flow:
         raise typer.Exit(_once(flow, "extract"))
+
+
+Connector = Annotated[str | None, typer.Option(help="Only the connections of this connector.")]
+Org = Annotated[str | None, typer.Option(help="Only the connections of this customer.")]
+ConnectionId = Annotated[str | None, typer.Option("--connection", help="Only this connection.")]
+
+
+@app.command(
+    epilog="Example: [bold]app-usage backfill --connector zoom --org acme --from 2026-01-01 --to 2026-02-01[/]"
+)
+@_with_sandbox
+def backfill(
+    options: Options,
+    first: Annotated[str, typer.Option("--from", help="First day, or an instant; UTC.")],
+    last: Annotated[str, typer.Option("--to", help="The day or instant before which it ends; UTC.")],
+    connector: Connector = None,
+    org: Org = None,
+    connection: ConnectionId = None,
+    target: Target = None,
+    now: Now = None,
+    connections: Connections = None,
+) -> None:
+    """Read the events of some time again, window by window. Killed, it goes on where it was; nothing lands twice."""
+    settings = _settings(target, now, connections)
+    try:
+        span = parse_instant(first), parse_instant(last)
+    except ConfigError as error:
+        _fail(error, code=2)
+    if span[0] >= span[1]:
+        raise typer.BadParameter(f"--from {first} is not before --to {last}")
+    with _flow(settings, options, "backfill") as flow:
+        raise typer.Exit(_once(flow, "backfill", only=_only(connector, org, connection), span=span))
+
+
+@app.command(epilog="Example: [bold]app-usage replay --connector zoom[/]")
+@_with_sandbox
+def replay(
+    options: Options,
+    connector: Connector = None,
+    org: Org = None,
+    connection: ConnectionId = None,
+    target: Target = None,
+    now: Now = None,
+    connections: Connections = None,
+) -> None:
+    """Type rejected events again, after a connector was mended: as if they had never been rejected."""
+    settings = _settings(target, now, connections)
+    with _flow(settings, options, "replay") as flow:
+        raise typer.Exit(_once(flow, "replay", only=_only(connector, org, connection)))
+
+
+@app.command(name="connectors", epilog="Examples: [bold]app-usage connectors[/] · [bold]app-usage connectors zoom[/]")
+def show_connectors(
+    name: Annotated[str | None, typer.Argument(help="All about this one.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Into the docs and the README, after a change.")] = False,
+) -> None:
+    """What can be read: every connector, or all about one: what to grant, which secrets, how late, how far back."""
+    from ingestion.connectors import connectors as all_connectors
+    from ingestion.pages import page, table
+    from ingestion.pages import write as write_pages
+
+    found, project = all_connectors(), _settings(None, None, None).project
+    if name is not None and name not in found:
+        raise typer.BadParameter(f"no connector {name!r}; there are {', '.join(found)}")
+    if write:
+        for path in write_pages(found, project):
+            out.print(f"wrote {path.relative_to(project)}", highlight=False)
+    else:
+        print(table(found) if name is None else page(found[name], project), end="")
+
+
+def _only(connector: str | None, org: str | None, connection: str | None) -> dict[str, str]:
+    given = {"connector": connector, "org_id": org, "connection_id": connection}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 @app.command(epilog="Examples: [bold]app-usage build[/] · [bold]app-usage build --select user_app_usage+[/]")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,7 @@ from typing import Any
 
 import dlt
 import pyarrow as pa
+import pyarrow.compute as pc
 from dlt.common.destination import Destination
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
@@ -30,7 +32,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from ingestion.connections import Connection
 from ingestion.connector import Connector, Stream
 from ingestion.connectors import product
-from ingestion.fetch import ROW_GROUP, Fetch, Reading, readings
+from ingestion.fetch import ROW_GROUP, Fetch, Landing, Reading, readings
 from ingestion.http import Sleep
 
 LOAD_EVENTS = 2_000_000  # events in one load: about a minute's work, so that a killed backfill repeats that at most
@@ -110,10 +112,16 @@ def extract(
     connectors: dict[str, Connector],
     *,
     now: datetime,
+    span: tuple[datetime, datetime] | None = None,
+    is_replay: bool = False,
     on_rows: Callable[[str, int], None] = lambda connector, rows: None,
     sleep: Sleep | None = None,
 ) -> Extracted:
-    """Read every connection up to `now`. One that fails is recorded, here and in `fetch_log`; the others go on."""
+    """Read every connection up to `now`. One that fails is recorded, here and in `fetch_log`; the others go on.
+
+    With `span`, a backfill: the events of that time are read again, and nothing else. `is_replay` asks no vendor, and
+    types again what was rejected.
+    """
     by_connector: dict[str, list[Connection]] = defaultdict(list)
     for connection in connections:
         by_connector[connection.connector].append(connection)
@@ -123,13 +131,16 @@ def extract(
         report.rows[connector] += rows
         on_rows(connector, rows)
 
+    def fetch(landing: Landing, outcomes: dict[tuple[str, str], str | None]) -> Fetch:
+        return Fetch(now, landing, LOAD_EVENTS, span, is_replay, sleep or time.sleep, count, outcomes)
+
     # held open: DuckDB does not stand it when one thread opens the file while another closes it as its last user
     with (
         warehouse.pipeline("product").sql_client(),
         ThreadPoolExecutor(PARALLEL_CONNECTORS, thread_name_prefix="connector") as pool,
     ):
         runs = [
-            pool.submit(_run_connector, warehouse, connectors[name], group, now, count, sleep, report)
+            pool.submit(_run_connector, warehouse, connectors[name], group, fetch, report)
             for name, group in sorted(by_connector.items())
         ]
         for run in runs:
@@ -167,26 +178,24 @@ def _run_connector(
     warehouse: Warehouse,
     connector: Connector,
     connections: list[Connection],
-    now: datetime,
-    on_rows: Callable[[str, int], None],
-    sleep: Sleep | None,
+    new_fetch: Callable[[Landing, dict[tuple[str, str], str | None]], Fetch],
     report: Extracted,
 ) -> None:
     pipeline = warehouse.pipeline(connector.name)
     outcomes: dict[tuple[str, str], str | None] = {}
+    unfinished: set[tuple[str, str]] = set()
     while True:
         # one client, opened here: dlt's contexts do not stand being entered by several of its worker threads
         with pipeline.sql_client() as client:
             landing = _Landing(client)
-            fetch = Fetch(now, landing, LOAD_EVENTS, on_rows=on_rows, outcomes=outcomes)
-            if sleep is not None:
-                fetch.sleep = sleep
+            fetch = new_fetch(landing, outcomes)
             states = pipeline.state.get("sources", {}).get(connector.name, {}).get("resources", {})
-            bringing = _bringing(connector, readings(connector, connections, fetch, states))
+            bringing = _bringing(connector, readings(connector, connections, fetch, states, unfinished))
             if bringing:
                 _load(pipeline, _source(connector, bringing))
             report.loads[connector.name] = landing.loads()
-        if not fetch.unfinished:
+        unfinished = fetch.unfinished
+        if not unfinished:
             break
     report.failures.update({key: error for key, error in outcomes.items() if error is not None})
 
@@ -275,6 +284,15 @@ class _Landing:
             connection_id,
             stream.name,
         )
+
+    def open_rejects(self, stream: Stream, connection_id: str) -> pa.Table | None:
+        of_stream = "from {table} where connection_id = %s and stream = %s and _dlt_load_id in ({loads})"
+        wanted = connection_id, stream.name
+        rejected = self._query("rejected_records", f"select record_hash, payload, parent {of_stream}", *wanted)
+        replayed = self._query("replayed_records", f"select record_hash {of_stream}", *wanted)
+        if rejected is None or replayed is None:
+            return rejected
+        return rejected.filter(pc.invert(pc.is_in(rejected["record_hash"], value_set=replayed["record_hash"])))
 
     def loads(self) -> str:
         """What tells the completed loads of now apart from those of another moment."""

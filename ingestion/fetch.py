@@ -8,7 +8,7 @@ other streams and connections go on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from dlt.extract import DltResource
 
 from ingestion.connections import Connection, ConnectionsError
 from ingestion.connector import Connector, Stream, Window
-from ingestion.http import FetchError, PageClient, Record, Sleep, VendorSession, redacted
+from ingestion.http import FetchError, PageClient, Record, Sleep, VendorSession, checked, redacted
 from ingestion.records import RecordTyper, Typed, landing_schema
 
 ROW_GROUP = 122_880  # rows that DuckDB compresses as one; files in the same pieces load on all cores
@@ -58,6 +58,16 @@ FETCH_LOG = pa.schema(
 )
 
 
+REPLAYED = pa.schema(
+    [
+        ("connection_id", pa.string()),
+        ("stream", pa.string()),
+        ("record_hash", pa.int64()),
+        ("replayed_at", pa.timestamp("us")),
+    ]
+)
+
+
 class Landing(Protocol):
     """What a fetch asks of the rows that are already in the warehouse. `None`: there is no such table yet."""
 
@@ -70,6 +80,9 @@ class Landing(Protocol):
     def known_rejects(self, stream: Stream, connection_id: str) -> pa.Table | None:
         """`record_hash` of the stream's rejected records."""
 
+    def open_rejects(self, stream: Stream, connection_id: str) -> pa.Table | None:
+        """`record_hash`, `payload`, `parent` of the stream's rejected records that no replay could type yet."""
+
 
 @dataclass
 class Fetch:
@@ -78,10 +91,12 @@ class Fetch:
     now: datetime
     landing: Landing
     budget: int  # events; a load is committed when they are used up, and the next one goes on from the cursors
+    span: tuple[datetime, datetime] | None = None  # a backfill: these times again, instead of what is new
+    is_replay: bool = False  # what was rejected is typed again, and no vendor is asked
     sleep: Sleep = time.sleep
     on_rows: Callable[[str, int], None] = lambda connector, rows: None
     outcomes: dict[tuple[str, str], str | None] = field(default_factory=dict)  # (connection, stream) -> error
-    unfinished: bool = False
+    unfinished: set[tuple[str, str]] = field(default_factory=set)  # streams that the next load goes on with
 
 
 class Reading:
@@ -136,14 +151,23 @@ def _items(reading: Reading) -> Iterator[Any]:
 
 
 def readings(
-    connector: Connector, connections: Iterable[Connection], fetch: Fetch, states: Mapping[str, Any]
+    connector: Connector,
+    connections: Iterable[Connection],
+    fetch: Fetch,
+    states: Mapping[str, Any],
+    only: Collection[tuple[str, str]] = (),
 ) -> list[Reading]:
-    """A reading of each stream that a connection is set up for; `states` are dlt's of the source's resources."""
+    """A reading of each stream that a connection is set up for, or of `only` these (connection id, stream).
+
+    `states` are dlt's of the source's resources.
+    """
     return [
         Reading(connector, connection, stream, fetch, states)
         for connection in connections
         for stream in connector.streams
         if not stream.needs or stream.needs in connection.settings
+        if stream.kind == "events" or not (fetch.span or fetch.is_replay)  # listings are read in full at every run
+        if not only or (connection.connection_id, stream.name) in only
     ]
 
 
@@ -193,8 +217,11 @@ class _Reader:
             self._session.close()
 
     def rows(self) -> Iterator[Any]:
-        self._client = self._connect()
-        yield from self._events() if self._stream.kind == "events" else self._listing()
+        if self._fetch.is_replay:
+            yield from self._replay()
+        else:
+            self._client = self._connect()
+            yield from self._events() if self._stream.kind == "events" else self._listing()
         self._fetch.outcomes[self._connection.connection_id, self._stream.name] = None
 
     def failed(self, error: str) -> Iterator[Any]:
@@ -221,11 +248,13 @@ class _Reader:
         until = now - stream.lateness.delay
         start, is_deep = self._start(window, cursor, until)
         margin = _margin(window, self._connection.time_zone)
-        before = margin + (
-            window.step if window.start_is_exclusive else timedelta()
-        )  # what is asked for before a start
+        # what is asked for before a start
+        before = margin + (window.step if window.start_is_exclusive else timedelta())
         longest = window.longest - before - margin
         oldest = _ceil(now - window.retention, window.step) + before
+        if self._fetch.span is not None:
+            yield from self._backfill(window, self._fetch.span, oldest, until, longest)
+            return
         if cursor is not None and cursor < oldest:
             yield self._log("gap", window=(cursor, oldest), error="older than the vendor keeps events")
         start = _floor(max(start, oldest), window.step)
@@ -248,11 +277,35 @@ class _Reader:
             elif self._pages > PAGES_OF_A_LARGE_WINDOW:
                 span = max(span / 2, window.step)
             if self._fetch.budget <= 0 and start < until:
-                self._fetch.unfinished = True
+                self._fetch.unfinished.add((self._connection.connection_id, stream.name))
                 return
         if is_deep and self._has_logged:
             self._state["late_read_at"] = now.isoformat()
             self._state.pop("is_late_read_due", None)
+
+    def _backfill(
+        self, window: Window, span: tuple[datetime, datetime], oldest: datetime, until: datetime, longest: timedelta
+    ) -> Iterator[Any]:
+        """Reads a span again, a load for each window: killed, it goes on with the window that it was at."""
+        wanted = [bound.isoformat() for bound in span]
+        done = self._state.get("backfill", [])
+        start, until = span[0], min(span[1], until)
+        if done[:2] == wanted:
+            start = datetime.fromisoformat(done[2])
+        elif start < oldest:
+            yield self._log("gap", window=(start, min(oldest, until)), error="older than the vendor keeps events")
+        start = _floor(max(start, oldest), window.step)
+        longest = longest if "{end}" in repr(window.params) else until - start
+        while start < until:
+            end = min(_ceil(start + longest, window.step), until)
+            yield from self._read_window(window, start, end, is_known=True)
+            self._state["backfill"] = [*wanted, end.isoformat()]
+            yield self._log("complete", window=(start, end), complete_through=self._complete_through())
+            start = end
+            if start < until:
+                self._fetch.unfinished.add((self._connection.connection_id, self._stream.name))
+                return
+        self._state.pop("backfill", None)
 
     def _start(self, window: Window, cursor: datetime | None, until: datetime) -> tuple[datetime, bool]:
         """Where to begin, and whether that covers everything that may rarely be late."""
@@ -283,6 +336,32 @@ class _Reader:
         zone = self._connection.time_zone
         bounds = {"start": _bound(start, window, zone, is_end=False), "end": _bound(end, window, zone, is_end=True)}
         yield from self._requests(_filled(window.params, bounds))
+
+    def _replay(self) -> Iterator[Any]:
+        """Types again what was rejected; what is good now lands, and is noted so that it counts as rejected no more."""
+        rejects = self._fetch.landing.open_rejects(self._stream, self._connection.connection_id)
+        by_parent: dict[str, list[dict[str, Any]]] = {}
+        for reject in rejects.to_pylist() if rejects is not None else ():
+            by_parent.setdefault(reject["parent"], []).append(reject)
+        for parent, group in by_parent.items():
+            fields = msgspec.json.decode(parent, type=dict[str, str])
+            for start in range(0, len(group), BATCH_RECORDS):
+                batch = group[start : start + BATCH_RECORDS]
+                typed = self._typer.type([checked(reject["payload"].encode()) for reject in batch], fields)
+                still_bad = set(typed.rejected["payload"].to_pylist())
+                good = [reject["record_hash"] for reject in batch if reject["payload"] not in still_bad]
+                if good:
+                    yield from self._landed(typed.accepted)
+                    yield _marked(self._replayed(good), "replayed_records")
+
+    def _replayed(self, hashes: list[int]) -> pa.Table:
+        constants = {
+            "connection_id": self._connection.connection_id,
+            "stream": self._stream.name,
+            "replayed_at": self._fetch.now.replace(tzinfo=None),
+        }
+        rows = [{**constants, "record_hash": record_hash} for record_hash in hashes]
+        return pa.Table.from_pylist(rows, REPLAYED)
 
     # ---- listings
 

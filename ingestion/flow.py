@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -150,10 +150,34 @@ class Flow:
         """Vendors and product database into the landing tables."""
         progress.step("extract")
         with _timed(summary, "extract"):
-            summary.extracted = extract(
-                self.warehouse, self.connections, connectors(), now=self.settings.now, on_rows=progress.rows
-            )
+            summary.extracted = self._extract(progress, self.connections)
             extract_product(self.warehouse, self.product_url, summary.extracted)
+
+    def backfill(
+        self, summary: Summary, progress: Progress, *, only: Mapping[str, str], span: tuple[datetime, datetime]
+    ) -> None:
+        """The events of a time again, from the vendors; what has landed does not land twice."""
+        progress.step("extract")
+        with _timed(summary, "backfill"):
+            summary.extracted = self._extract(progress, self._connections_of(only), span=span)
+
+    def replay(self, summary: Summary, progress: Progress, *, only: Mapping[str, str]) -> None:
+        """Rejected events again, as the connectors type them now."""
+        progress.step("extract")
+        with _timed(summary, "replay"):
+            summary.extracted = self._extract(progress, self._connections_of(only), is_replay=True)
+
+    def _extract(self, progress: Progress, connections: list[Connection], **mode: Any) -> Extracted:
+        return extract(self.warehouse, connections, connectors(), now=self.settings.now, on_rows=progress.rows, **mode)
+
+    def _connections_of(self, only: Mapping[str, str]) -> list[Connection]:
+        """The connections whose attributes have these values; ConfigError where there is none."""
+        found = [c for c in self.connections if all(getattr(c, name) == value for name, value in only.items())]
+        if not found:
+            asked = ", ".join(f"{name} {value}" for name, value in only.items()) or "any"
+            listed = ", ".join(c.connection_id for c in self.connections) or "none"
+            raise ConfigError(f"no connection of {asked}; the connections are {listed}")
+        return found
 
     def build(
         self, summary: Summary, progress: Progress, *, select: str | None = None, full_refresh: bool = False

@@ -333,7 +333,7 @@ def _members(document: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
 
 
 def _elements_by_brackets(document: bytes) -> list[Record]:
-    return [_checked(part) for part in _parts(document, b"[")]
+    return [checked(part) for part in _parts(document, b"[")]
 
 
 def _members_by_brackets(document: bytes | msgspec.Raw) -> dict[str, Record]:
@@ -343,7 +343,7 @@ def _members_by_brackets(document: bytes | msgspec.Raw) -> dict[str, Record]:
         if name is None:
             raise msgspec.DecodeError("a member without a name")
         key = msgspec.json.decode(name.group(), type=str)
-        members[key] = _checked(part[name.end() :].lstrip().removeprefix(b":").strip())
+        members[key] = checked(part[name.end() :].lstrip().removeprefix(b":").strip())
     return members
 
 
@@ -354,7 +354,8 @@ def _line(line: Mapping[str, Any]) -> Record:
         return Unreadable(repr(line).encode())
 
 
-def _checked(part: bytes) -> Record:
+def checked(part: bytes) -> Record:
+    """The record, as Unreadable if it is no good JSON."""
     try:
         msgspec.json.decode(part)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

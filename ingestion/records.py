@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 import duckdb
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -49,6 +50,7 @@ _REJECTED = pa.schema(
         ("record_hash", pa.int64()),
         ("reason", pa.string()),
         ("payload", pa.string()),
+        ("parent", pa.string()),
         ("fetched_at", pa.timestamp("us")),
         ("window_start", pa.timestamp("us")),
         ("window_end", pa.timestamp("us")),
@@ -140,7 +142,7 @@ class RecordTyper:
         if self._known.num_rows and not self._is_counted:
             payloads = self._unknown(payloads, constants)
         if not len(payloads):
-            return Typed(schema.empty_table(), self._rejected(unreadable))
+            return Typed(schema.empty_table(), self._rejected(unreadable, parent))
         typed = self._query(self._sql, payloads, constants)
         is_good = pc.is_null(typed["_reason"])
         bad = typed.filter(pc.invert(is_good)) if pc.any(pc.invert(is_good)).as_py() else typed.slice(0, 0)
@@ -158,7 +160,7 @@ class RecordTyper:
             ["record_hash", "reason", "payload"]
         )
         rejected = pa.concat_tables([rejected.cast(unreadable.schema), unreadable])
-        return Typed(good.select(schema.names).cast(schema), self._rejected(rejected))
+        return Typed(good.select(schema.names).cast(schema), self._rejected(rejected, parent))
 
     def _unknown(self, payloads: pa.Array, constants: Mapping[str, Any]) -> pa.Array:
         """The payloads that have not landed. Most were read before, and typing costs more than this."""
@@ -177,9 +179,10 @@ class RecordTyper:
         used = {name: value for name, value in constants.items() if f"${name}" in sql}
         return self._duckdb.sql(sql, params=used).to_arrow_table()
 
-    def _rejected(self, rows: pa.Table) -> pa.Table:
+    def _rejected(self, rows: pa.Table, parent: Mapping[str, str]) -> pa.Table:
         start, end = self._window
         constants = {
+            "parent": msgspec.json.encode(parent).decode(),
             "connection_id": self._connection.connection_id,
             "org_id": self._connection.org_id,
             "stream": self._stream.name,

@@ -23,7 +23,7 @@ class StreamStatus:
 
 
 def streams(warehouse: Warehouse) -> list[StreamStatus]:
-    """The newest fetch of every stream that was ever read."""
+    """The newest fetch of every stream that was ever read, and how many of its records are still rejected."""
     found: list[StreamStatus] = []
     with warehouse.pipeline("product").sql_client() as client:
         for dataset in _datasets(client, "fetch_log"):
@@ -39,7 +39,8 @@ def streams(warehouse: Warehouse) -> list[StreamStatus]:
                 for connection, stream, count in _rows(
                     client,
                     "select connection_id, stream, count(distinct record_hash)"
-                    f" from {rejects}.rejected_records group by connection_id, stream",
+                    f" from {rejects}.rejected_records as rejected where true{_still_rejected(client, dataset)}"
+                    " group by connection_id, stream",
                 )
             }
             found += [
@@ -47,6 +48,16 @@ def streams(warehouse: Warehouse) -> list[StreamStatus]:
                 for connection, stream, outcome, through, at, error in newest
             ]
     return found
+
+
+def _still_rejected(client: Any, dataset: str) -> str:
+    if dataset not in _datasets(client, "replayed_records"):
+        return ""
+    return (
+        f" and not exists (select 1 from {dataset}.replayed_records as replayed"
+        " where replayed.record_hash = rejected.record_hash"
+        " and replayed.connection_id = rejected.connection_id and replayed.stream = rejected.stream)"
+    )
 
 
 def _datasets(client: Any, table: str) -> list[str]:

@@ -100,10 +100,10 @@ class Lake:
         return Warehouse(duckdb_file(self.folder / "warehouse.duckdb"), self.folder / "pipelines")
 
     def extract(
-        self, connector: Connector, connections: Connection | Sequence[Connection], now: datetime = NOW
+        self, connector: Connector, connections: Connection | Sequence[Connection], now: datetime = NOW, **mode: Any
     ) -> Extracted:
         group = [connections] if isinstance(connections, Connection) else list(connections)
-        return extract(self.warehouse, group, {connector.name: connector}, now=now, sleep=self.slept.append)
+        return extract(self.warehouse, group, {connector.name: connector}, now=now, sleep=self.slept.append, **mode)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(self.folder / "warehouse.duckdb")) as connection:

@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import pytest
 from dlt.sources.helpers.rest_client.auth import APIKeyAuth
 from dlt.sources.helpers.rest_client.paginators import JSONResponseCursorPaginator
 
+from ingestion import fetch
 from ingestion.connections import Connection
-from ingestion.connector import Column, Connector, Key, Lateness, Stream, Window
+from ingestion.connector import Column, Connector, Key, Lateness, Parent, Stream, Window
+from ingestion.status import streams
 from tests.support import NOW, Answer, Lake, Request, vendor
 
 PAGE = 3
@@ -339,3 +342,113 @@ def test_a_window_without_news_leaves_no_hole_in_the_fetch_log(lake: Lake) -> No
         lake.extract(_connector(), _connection(server.url), NOW + timedelta(days=3))
     windows = lake.query("select window_start, window_end from landing_acme_app.fetch_log order by 1")
     assert all(start <= end for (_, end), (start, _) in itertools.pairwise(windows))
+
+
+def test_two_identical_records_of_one_window_in_two_batches_are_both_kept(lake: Lake, monkeypatch: Any) -> None:
+    monkeypatch.setattr(fetch, "BATCH_RECORDS", PAGE)
+    app = App()
+    at = NOW - timedelta(hours=2)
+    app.events = [_event(n, at) for n in (1, 1, 1, 1, 1)]
+    key = Key(("$.id", "$.at"), "content_hash")
+    with vendor(app) as server:
+        lake.extract(_connector(key=key), _connection(server.url))
+        app.events.append(_event(1, at))
+        lake.extract(_connector(key=key), _connection(server.url), NOW + timedelta(hours=3))
+    assert len(_ids(lake)) == len(set(_ids(lake))) == 6
+
+
+def test_the_same_text_under_two_parents_is_two_records_and_neither_is_gone(lake: Lake) -> None:
+    listing = replace(
+        _connector(streams="users").streams[0],
+        path="/groups/{group}/users",
+        parent=Parent("/groups", {"group": "id"}, "items"),
+        key=Key(("group", "$.id")),
+    )
+    connector = replace(_connector(), streams=(listing,))
+    groups: dict[str, list[dict[str, Any]]] = {"a": [{"id": 1}], "b": [{"id": 1}]}
+
+    def answer(request: Request) -> Answer:
+        name = request.path.split("/")[2] if request.path.count("/") > 1 else ""
+        return Answer({"items": groups[name] if name else [{"id": group} for group in groups]})
+
+    with vendor(answer) as server:
+        lake.extract(connector, _connection(server.url))
+        groups["c"] = [{"id": 1}]
+        lake.extract(connector, _connection(server.url), NOW + timedelta(hours=1))
+    records = lake.query("select record_id, is_gone from landing_acme_app.users order by 1")
+    assert records == [("a/1", False), ("b/1", False), ("c/1", False)]
+
+
+SPAN = (NOW - timedelta(days=20), NOW - timedelta(days=10))
+
+
+def test_a_backfill_brings_what_the_cursor_has_passed_and_doubles_nothing(lake: Lake) -> None:
+    app = App()
+    app.events = [_event(n, NOW - timedelta(days=n)) for n in (2, 11)]
+    with vendor(app) as server:
+        lake.extract(_connector(), _connection(server.url))
+        app.events += [_event(n, NOW - timedelta(days=n)) for n in (5, 12, 15, 25)]
+        for _ in range(2):
+            lake.extract(_connector(), _connection(server.url), span=SPAN)
+    assert _ids(lake) == [f"events:acme-app:{n}" for n in (11, 12, 15, 2)]
+    covered = "select max(window_end) from landing_acme_app.fetch_log where window_start = timestamp '2026-01-11 12:00'"
+    assert lake.query(covered) == [(SPAN[1].replace(tzinfo=None),)]
+
+
+def test_a_killed_backfill_goes_on_with_the_window_that_it_was_at(lake: Lake) -> None:
+    app = App()
+    app.events = [_event(n, NOW - timedelta(days=10 + n)) for n in range(1, 10)]
+    window = Window(
+        {"from": "{start}", "to": "{end}"}, "iso_s", longest=timedelta(days=2), retention=timedelta(days=30)
+    )
+    connector = replace(_connector(), streams=(replace(_connector().streams[0], window=window),))
+
+    def asked() -> list[str]:
+        return [request.query["from"][:10] for request in server.requests]
+
+    with vendor(app) as server:
+        child = multiprocessing.get_context("fork").Process(
+            target=lake.extract, args=(connector, _connection(server.url)), kwargs={"span": SPAN}
+        )
+
+        def kill_in_the_third_window(number: int) -> None:
+            if child.pid and len(set(asked())) == 3:
+                os.kill(child.pid, signal.SIGKILL)
+
+        app.before_page = kill_in_the_third_window
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        app.before_page, before = lambda number: None, len(server.requests)
+        lake.extract(connector, _connection(server.url), span=SPAN)
+        assert asked()[before] == "2026-01-15", "the third window of two days, not the first"
+    assert len(_ids(lake)) == len(set(_ids(lake))) == 9
+
+
+def test_a_backfill_of_what_the_vendor_no_longer_has_says_so(lake: Lake) -> None:
+    with vendor(App()) as server:
+        lake.extract(_connector(), _connection(server.url), span=(NOW - timedelta(days=60), NOW - timedelta(days=29)))
+    gaps = "select window_start, error from landing_acme_app.fetch_log where outcome = 'gap'"
+    assert lake.query(gaps) == [(datetime(2025, 12, 2, 12), "older than the vendor keeps events")]
+
+
+def test_replayed_records_land_as_if_they_had_never_been_rejected(lake: Lake, tmp_path: Path) -> None:
+    app = App()
+    at = NOW - timedelta(hours=2)
+    app.events = [_event(1, at), {**_event(2, at), "size": "2 kB"}, {**_event(3, at), "size": "huge"}, _event(4, at)]
+    mended = replace(_connector().streams[0], columns=(Column("who", "$.who"), Column("size", "$.size")))
+    with vendor(app) as server:
+        lake.extract(_connector(), _connection(server.url))
+        before = len(server.requests)
+        only_kilobytes = Column("size", sql="nullif(replace(payload->>'$.size', ' kB', ''), '')", type="bigint")
+        half_mended = replace(mended, columns=(Column("who", "$.who"), only_kilobytes))
+        for _ in range(2):
+            lake.extract(replace(_connector(), streams=(half_mended,)), _connection(server.url), is_replay=True)
+        assert len(server.requests) == before, "a replay asks no vendor"
+        never_failed = Lake(tmp_path / "never_failed")
+        app.events = [event for event in app.events if event["size"] != "huge"]
+        never_failed.extract(replace(_connector(), streams=(half_mended,)), _connection(server.url))
+    rows = "select event_id, occurred_at, who, size, payload from landing_acme_app.events order by 1"
+    assert lake.query(rows) == never_failed.query(rows)
+    [status] = [stream for stream in streams(lake.warehouse) if stream.stream == "events"]
+    assert status.rejected == 1
