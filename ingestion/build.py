@@ -6,7 +6,6 @@ so it is imported when there is something to build: a run that finds nothing new
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -32,7 +31,6 @@ class Built:
     """What a build did. `seconds` by model."""
 
     invocation_id: str
-    manifest_file: Path
     seconds: dict[str, float] = field(default_factory=dict)
     tests: int = 0
     warnings: list[str] = field(default_factory=list)
@@ -74,10 +72,12 @@ class Builder:
             *("--target-path", str(settings.target_path)),
             *("--log-path", str(settings.home / "logs")),
             *("--quiet", "--no-print", "--no-send-anonymous-usage-stats", "--no-use-colors"),
+            *("--log-level", "none", "--log-level-file", "info"),  # every statement in the log is a fifth of a small build
         ]
-        arguments = ["build", *common, "--exclude-resource-type", "unit_test"]
+        # the parse has written the manifest; to write it again after each build takes as long as the models do
+        arguments = ["build", *common, "--no-write-json", "--exclude-resource-type", "unit_test"]
         if empty:
-            arguments += ["--exclude", *(f"path:models/staging/{vendor}" for vendor in empty)]
+            arguments += ["--exclude", *(f"fqn:staging.{vendor}" for vendor in empty)]
         if select is not None:
             arguments += ["--select", *select.split()]
         if full_refresh:
@@ -106,7 +106,8 @@ class Builder:
             parsed.unlink()
 
     def _read(self, result: dbtRunnerResult) -> Built:
-        manifest_file = self._settings.target_path / "manifest.json"
+        from dbt_common.invocation import get_invocation_id
+
         if result.exception is not None or not hasattr(result.result, "results"):
             raise BuildError(f"dbt could not build: {result.exception or result.result}")
         results: list[Any] = list(result.result.results)  # type: ignore[union-attr]
@@ -119,10 +120,7 @@ class Builder:
                 + f"\nsee {self._settings.home / 'logs' / 'dbt.log'}, or run `dbt build --select {failed[0].node.name}`"
             )
         return Built(
-            invocation_id=json.loads((self._settings.target_path / "run_results.json").read_text())["metadata"][
-                "invocation_id"
-            ],
-            manifest_file=manifest_file,
+            invocation_id=get_invocation_id(),
             seconds={e.node.name: e.execution_time for e in results if e.node.resource_type == "model"},
             tests=sum(entry.node.resource_type in ("test", "unit_test") for entry in results),
             warnings=[f"{e.node.name}: {e.message}" for e in results if e.status == "warn"],

@@ -208,11 +208,13 @@ def _bringing(connector: Connector, streams: list[Reading]) -> list[Reading]:
         for look in as_completed(looks):
             if look.result():
                 break
+        for look in looks:
+            look.cancel()
+        return [stream for look, stream in looks.items() if look.cancelled() or not look.done() or look.result()]
     except Exception as error:
         raise ExtractError(f"{connector.name}: {type(error).__name__}: {error}") from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-    return [stream for look, stream in looks.items() if look.cancelled() or not look.done() or look.result()]
 
 
 def _source(connector: Connector, streams: list[Reading]) -> DltSource:
