@@ -72,7 +72,7 @@ class Builder:
             *("--target-path", str(settings.target_path)),
             *("--log-path", str(settings.home / "logs")),
             *("--quiet", "--no-print", "--no-send-anonymous-usage-stats", "--no-use-colors"),
-            *("--log-level", "none", "--log-level-file", "info"),  # every statement in the log is a fifth of a small build
+            *("--log-level", "none", "--log-level-file", "info"),  # SQL in the log would slow small builds
         ]
         # the parse has written the manifest; to write it again after each build takes as long as the models do
         arguments = ["build", *common, "--no-write-json", "--exclude-resource-type", "unit_test"]

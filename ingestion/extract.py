@@ -33,6 +33,7 @@ from ingestion.connections import Connection
 from ingestion.connector import Connector, Stream
 from ingestion.connectors import product
 from ingestion.fetch import ROW_GROUP, Fetch, Landing, Reading, readings
+from ingestion.files import file_readings
 from ingestion.http import Sleep
 
 LOAD_EVENTS = 2_000_000  # events in one load: about a minute's work, so that a killed backfill repeats that at most
@@ -190,7 +191,8 @@ def _run_connector(
             landing = _Landing(client)
             fetch = new_fetch(landing, outcomes)
             states = pipeline.state.get("sources", {}).get(connector.name, {}).get("resources", {})
-            bringing = _bringing(connector, readings(connector, connections, fetch, states, unfinished))
+            wanted = connector, connections, fetch, states, unfinished
+            bringing = _bringing(connector, readings(*wanted) + file_readings(*wanted))
             if bringing:
                 _load(pipeline, _source(connector, bringing))
             report.loads[connector.name] = landing.loads()
@@ -295,6 +297,16 @@ class _Landing:
         if rejected is None or replayed is None:
             return rejected
         return rejected.filter(pc.invert(pc.is_in(rejected["record_hash"], value_set=replayed["record_hash"])))
+
+    def known_files(self, stream: Stream, connection_id: str) -> pa.Table | None:
+        return self._query(
+            "files",
+            "select path, version, modified_at, content_hash, outcome from {table}"
+            " where connection_id = %s and stream = %s and _dlt_load_id in ({loads})"
+            " order by fetched_at, _dlt_load_id, modified_at, path",
+            connection_id,
+            stream.name,
+        )
 
     def loads(self) -> str:
         """What tells the completed loads of now apart from those of another moment."""

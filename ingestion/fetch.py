@@ -83,6 +83,9 @@ class Landing(Protocol):
     def open_rejects(self, stream: Stream, connection_id: str) -> pa.Table | None:
         """`record_hash`, `payload`, `parent` of the stream's rejected records that no replay could type yet."""
 
+    def known_files(self, stream: Stream, connection_id: str) -> pa.Table | None:
+        """`path`, `version`, `modified_at`, `content_hash`, `outcome` of every file that was read, the newest last."""
+
 
 @dataclass
 class Fetch:
@@ -106,12 +109,19 @@ class Reading:
     """
 
     def __init__(
-        self, connector: Connector, connection: Connection, stream: Stream, fetch: Fetch, states: Mapping[str, Any]
+        self,
+        connector: Connector,
+        connection: Connection,
+        stream: Stream,
+        fetch: Fetch,
+        states: Mapping[str, Any],
+        reader: type[Reader] | None = None,
     ) -> None:
-        self._name = f"{connection.connection_id}:{stream.name}"
+        reader = reader or Reader
+        self._name = f"{connection.connection_id}:{stream.name}{reader.suffix}"
         self._stream = stream
         self._state = dict(states.get(self._name, {}))
-        self._rows = rows(connector, connection, stream, fetch, self._state)
+        self._rows = rows(connector, connection, stream, fetch, self._state, reader)
         self._first: Any = None
         self._has_looked = False
         self._lock = Lock()
@@ -165,26 +175,35 @@ def readings(
         Reading(connector, connection, stream, fetch, states)
         for connection in connections
         for stream in connector.streams
-        if not stream.needs or stream.needs in connection.settings
+        if stream.path and (not stream.needs or stream.needs in connection.settings)
         if stream.kind == "events" or not (fetch.span or fetch.is_replay)  # listings are read in full at every run
         if not only or (connection.connection_id, stream.name) in only
     ]
 
 
 def rows(
-    connector: Connector, connection: Connection, stream: Stream, fetch: Fetch, state: dict[str, Any]
+    connector: Connector,
+    connection: Connection,
+    stream: Stream,
+    fetch: Fetch,
+    state: dict[str, Any],
+    reader: type[Reader] | None = None,
 ) -> Iterator[Any]:
     """The stream's new rows as Arrow tables, each marked with the table it belongs to; `state` keeps its cursor."""
-    reader = _Reader(connector, connection, stream, fetch, state)
+    reading = (reader or Reader)(connector, connection, stream, fetch, state)
     try:
-        yield from reader.rows()
+        yield from reading.rows()
     except (FetchError, ConnectionsError) as error:
-        yield from reader.failed(redacted(str(error), reader.secrets))
+        yield from reading.failed(redacted(str(error), reading.secrets))
     finally:
-        reader.close()
+        reading.close()
 
 
-class _Reader:
+class Reader:
+    """Reads a stream from the vendor's API."""
+
+    suffix = ""  # tells one way to read a stream apart from another
+
     def __init__(
         self,
         connector: Connector,
@@ -222,14 +241,18 @@ class _Reader:
         else:
             self._client = self._connect()
             yield from self._events() if self._stream.kind == "events" else self._listing()
-        self._fetch.outcomes[self._connection.connection_id, self._stream.name] = None
+        self._fetch.outcomes[self._key] = None
 
     def failed(self, error: str) -> Iterator[Any]:
         """What came in before the failure stays, and the failure is a row of the fetch log."""
         self._state["is_late_read_due"] = True  # the pages that did not come may lie behind some that did
         yield from self._leftover()
-        self._fetch.outcomes[self._connection.connection_id, self._stream.name] = error
+        self._fetch.outcomes[self._key] = error
         yield self._log("failed", error=error, complete_through=self._complete_through())
+
+    @property
+    def _key(self) -> tuple[str, str]:
+        return self._connection.connection_id, self._stream.name + self.suffix
 
     def _connect(self) -> PageClient:
         connection, connector = self._connection, self._connector
@@ -277,7 +300,7 @@ class _Reader:
             elif self._pages > PAGES_OF_A_LARGE_WINDOW:
                 span = max(span / 2, window.step)
             if self._fetch.budget <= 0 and start < until:
-                self._fetch.unfinished.add((self._connection.connection_id, stream.name))
+                self._fetch.unfinished.add(self._key)
                 return
         if is_deep and self._has_logged:
             self._state["late_read_at"] = now.isoformat()
@@ -294,7 +317,7 @@ class _Reader:
             start = datetime.fromisoformat(done[2])
         elif start < oldest:
             yield self._log("gap", window=(start, min(oldest, until)), error="older than the vendor keeps events")
-        start = _floor(max(start, oldest), window.step)
+        start = max(_floor(start, window.step), oldest)
         longest = longest if "{end}" in repr(window.params) else until - start
         while start < until:
             end = min(_ceil(start + longest, window.step), until)
@@ -303,7 +326,7 @@ class _Reader:
             yield self._log("complete", window=(start, end), complete_through=self._complete_through())
             start = end
             if start < until:
-                self._fetch.unfinished.add((self._connection.connection_id, self._stream.name))
+                self._fetch.unfinished.add(self._key)
                 return
         self._state.pop("backfill", None)
 
@@ -352,7 +375,7 @@ class _Reader:
                 good = [reject["record_hash"] for reject in batch if reject["payload"] not in still_bad]
                 if good:
                     yield from self._landed(typed.accepted)
-                    yield _marked(self._replayed(good), "replayed_records")
+                    yield marked(self._replayed(good), "replayed_records")
 
     def _replayed(self, hashes: list[int]) -> pa.Table:
         constants = {
@@ -515,7 +538,7 @@ class _Reader:
         rows = rows.filter(pc.invert(pc.is_in(rows["record_hash"], value_set=self._known_rejects)))
         if rows.num_rows:
             self._has_landed = True
-            yield _marked(rows, "rejected_records")
+            yield marked(rows, "rejected_records")
 
     def _landed(self, rows: pa.Table) -> Iterator[Any]:
         self._counts[0] += rows.num_rows
@@ -568,8 +591,9 @@ class _Reader:
     ) -> Any:
         start, end = window or self._window
         self._has_logged, self._has_landed = True, False
-        if outcome == "complete" and complete_through is not None:
-            self._state["logged_through"] = complete_through.isoformat()
+        if outcome == "complete":
+            if complete_through is not None:
+                self._state["logged_through"] = complete_through.isoformat()
             self._state.pop("has_failed", None)
         else:
             self._state["has_failed"] = True
@@ -591,7 +615,7 @@ class _Reader:
             "restate_days": -(-self._stream.lateness.rare // timedelta(days=1)),
         }
         naive = {name: v.replace(tzinfo=None) if isinstance(v, datetime) else v for name, v in row.items()}
-        return _marked(pa.Table.from_pylist([naive], FETCH_LOG), "fetch_log")
+        return marked(pa.Table.from_pylist([naive], FETCH_LOG), "fetch_log")
 
 
 class _Names(dict[str, str]):
@@ -605,7 +629,7 @@ class _Names(dict[str, str]):
         return str(self._connection.setting(name))
 
 
-def _marked(rows: pa.Table, table: str) -> Any:
+def marked(rows: pa.Table, table: str) -> Any:
     """Rows for another table than the resource's own."""
     hints = dlt.mark.make_hints(table_name=table, write_disposition="append", columns=_hints(rows.schema))
     return dlt.mark.with_hints(rows, hints, create_table_variant=True)

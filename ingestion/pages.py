@@ -30,9 +30,7 @@ def page(connector: Connector, project: Path) -> str:
     module = inspect.getmodule(connector.auth) or ingestion.connectors
     title, _, about = inspect.cleandoc(module.__doc__ or connector.name).partition("\n")
     secrets, settings = _asked_for(connector, inspect.getsource(module))
-    about = about.strip("\n").replace(
-        "How the API behaves:\n", "\nHow the API behaves:\n\n"
-    )  # a list wants a blank line
+    about = re.sub(r"How the \w+ behaves?:\n", r"\n\g<0>\n", about.strip("\n"))  # a list wants a blank line
     lines = [title, "", about, "", "| stream | of | asked back to | usually / rarely late | key | lands in |"]
     lines += ["|---|---|---|---|---|---|"]
     for stream in connector.streams:

@@ -195,6 +195,37 @@ class RecordTyper:
         return rows.select(_REJECTED.names)
 
 
+def from_rows(rows: pa.RecordBatch) -> list[Record]:
+    """Rows as JSON records. JSON has no NaN and no infinity: they become null."""
+    names = ['"' + column.name.replace('"', '""') + '"' for column in rows.schema if pa.types.is_floating(column.type)]
+    finite = ", ".join(f"case when isfinite({name}) then {name} end as {name}" for name in names)
+    columns = f"* replace ({finite})" if names else "*"
+    texts = _bytes_of(rows, f"select cast(to_json(rows) as varchar) from (select {columns} from batch) as rows")
+    # DuckDB has no text for a row that holds text that is none
+    return [text or Unreadable(rows.slice(n, 1).serialize()) for n, text in enumerate(texts)]
+
+
+def within(records: list[Record], path: str) -> list[Record]:
+    """Of each record what is at the JSON path; a record without it as it is."""
+    wrapped = [n for n, record in enumerate(records) if not isinstance(record, Unreadable)]
+    try:
+        batch = pa.table({"payload": pa.array([records[n] for n in wrapped], pa.string())})
+    except pa.ArrowInvalid:
+        return records  # some are no text: all come out as rejected or as they are, and none is lost
+    found = _bytes_of(batch, f"select coalesce(json_extract(payload, {_quote(path)}), payload) from batch")
+    unwrapped = dict(zip(wrapped, found, strict=True))
+    return [unwrapped.get(n, record) for n, record in enumerate(records)]
+
+
+def _bytes_of(batch: pa.Table | pa.RecordBatch, sql: str) -> list[bytes]:
+    with _engine().cursor() as cursor:
+        cursor.execute("set timezone = 'UTC'")
+        cursor.register("batch", batch)
+        (column,) = cursor.sql(sql).to_arrow_table().columns
+    texts: list[bytes] = column.cast(pa.binary()).to_pylist()
+    return texts
+
+
 def _text(records: Iterable[Record]) -> tuple[pa.Array, pa.Table]:
     """The records as Arrow text, and apart from them those that no text column can hold."""
     raw: list[bytes] = []

@@ -73,30 +73,78 @@
 
 
 {#
-    The state of every record of a listing. Landing holds a row per change and a tombstone when a complete listing no
-    longer had the record; a tombstone may carry nothing but its key, so the last known values are given beside it.
+    The states of every record of a listing: what it was, from when to when. Landing holds a row per change and a
+    tombstone when a complete listing no longer had the record; a tombstone may carry nothing but its key, so a record
+    that is gone keeps the values that were last known. What the first listing shows was there before it.
 #}
-{% macro latest_records(connector, table) %}
+{% macro record_states(connector, table) %}
     (
         select
-            versions.*,
-            coalesce(versions.gone_at >= versions.fetched_at, false) as has_gone
+            spans.*,
+            case
+                when spans.began_at = spans.first_listed_at and not spans.has_gone then cast('2000-01-01' as timestamp)
+                else spans.began_at
+            end as valid_from,
+            spans.ended_at as valid_to
         from (
             select
-                landed.*,
-                max(case when landed.is_gone then landed.fetched_at end)
-                    over (partition by landed.connection_id, landed.record_id) as gone_at,
-                row_number() over (
-                    partition by landed.connection_id, landed.record_id
-                    order by
-                        case when landed.is_gone then 1 else 0 end,
-                        landed.fetched_at desc,
-                        landed._dlt_load_id desc
-                ) as version_rank
-            from {{ landing(connector, table) }} as landed
-        ) as versions
-        where versions.version_rank = 1
+                changes.*,
+                phases.has_gone,
+                case when phases.has_gone then changes.next_at else changes.fetched_at end as began_at,
+                case when phases.has_gone then changes.returned_at else changes.next_at end as ended_at
+            from (
+                select
+                    landed.*,
+                    min(landed.fetched_at) over (partition by landed.connection_id) as first_listed_at,
+                    lead(landed.fetched_at) over ({{ one_after_the_other() }}) as next_at,
+                    lead(coalesce(landed.is_gone, false)) over ({{ one_after_the_other() }}) as goes_next,
+                    min(case when not coalesce(landed.is_gone, false) then landed.fetched_at end) over (
+                        {{ one_after_the_other() }} rows between 1 following and unbounded following
+                    ) as returned_at
+                from {{ landing(connector, table) }} as landed
+            ) as changes
+            cross join (select false as has_gone union all select true as has_gone) as phases
+            where not coalesce(changes.is_gone, false) and (changes.goes_next or not phases.has_gone)
+        ) as spans
+        where spans.began_at < spans.ended_at or spans.ended_at is null
     )
+{% endmacro %}
+
+{# Of changes that were fetched at one instant the last counts, and none outlives a tombstone. #}
+{% macro one_after_the_other() -%}
+    partition by landed.connection_id, landed.record_id
+    order by landed.fetched_at, case when landed.is_gone then 1 else 0 end, landed._dlt_load_id
+{%- endmacro %}
+
+
+{#
+    The states of accounts where licences are listed apart: the account itself, and once more for each licence while it
+    holds that. `licenses` has the columns record_id, license_name, license_assigned_at, valid_from and valid_to.
+#}
+{% macro with_licenses(accounts, licenses, condition) %}
+    select
+        accounts.*,
+        accounts.record_id as listed_id,
+        cast(null as varchar(256)) as license_name,
+        cast(null as timestamp) as license_assigned_at,
+        accounts.valid_from as held_from,
+        accounts.valid_to as held_to
+    from {{ accounts }} as accounts
+    union all
+    select
+        accounts.*,
+        accounts.record_id || '/' || licenses.record_id as listed_id,
+        licenses.license_name,
+        licenses.license_assigned_at,
+        greatest(accounts.valid_from, licenses.valid_from) as held_from,
+        least(accounts.valid_to, licenses.valid_to) as held_to
+    from {{ accounts }} as accounts
+    inner join {{ licenses }} as licenses
+        on
+            accounts.connection_id = licenses.connection_id
+            and {{ condition }}
+            and (accounts.valid_from < licenses.valid_to or licenses.valid_to is null)
+            and (licenses.valid_from < accounts.valid_to or accounts.valid_to is null)
 {% endmacro %}
 
 

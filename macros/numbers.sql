@@ -22,3 +22,9 @@
             {%- for power in range((count - 1) | string | length) %} + {{ 10 ** power }} * digit_{{ power }}.digit {%- endfor %} <= {{ count }}
     )
 {%- endmacro %}
+
+
+{# A share between 0 and 1: null where there is nothing to have a share of, or something is not known. #}
+{% macro rate(part, whole) -%}
+    case when {{ whole }} > 0 then case when {{ part }} > {{ whole }} then 1 else cast({{ part }} as double precision) / {{ whole }} end end
+{%- endmacro %}

@@ -46,15 +46,24 @@
     The instant that the build counts back from: see the var in dbt_project.yml. The environment variable says the same
     without a new parse of the project, which a change of vars costs.
 #}
-{% macro now() -%}
+{% macro now(fetches=none) -%}
     {%- set given = var('now') or env_var('APP_USAGE_NOW', '') -%}
     {%- if given -%}
         {%- set instant = modules.datetime.datetime.fromisoformat(given.replace('Z', '+00:00')) -%}
         {%- set instant = instant.astimezone(modules.pytz.utc) if instant.tzinfo else instant -%}
         cast('{{ instant.strftime("%Y-%m-%d %H:%M:%S.%f") }}' as timestamp)
     {%- else -%}
-        (select max(fetches.fetched_at) from {{ ref('stg_fetches') }} as fetches)
+        (select max(fetches.fetched_at) from {{ fetches or ref('stg_fetches') }} as fetches)
     {%- endif -%}
+{%- endmacro %}
+
+
+{#
+    Snapshots tell the time by the same clock, so that what they record depends on nothing but the warehouse. dbt asks
+    for it while a snapshot runs, when it is too late for a ref(): what a snapshot is taken of depends on stg_fetches.
+#}
+{% macro default__snapshot_get_time() -%}
+    cast({{ now(graph.nodes['model.' ~ project_name ~ '.stg_fetches'].relation_name) }} as timestamp)
 {%- endmacro %}
 
 

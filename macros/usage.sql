@@ -37,14 +37,19 @@
 {%- endmacro %}
 
 
-{# The days to count as literal bounds on `occurred_at`, wide enough for every time zone. #}
+{# The days to count as literal bounds: see within_days(). #}
 {% macro within_days_to_count(version) %}
-    {%- if not (execute and can_introspect()) -%}
+    {{ return(within_days(ref('int_days_touched'), 'ledger_id > ' ~ counted_up_to(version))) }}
+{% endmacro %}
+
+
+{# The days of a relation's rows as literal bounds on `occurred_at`, wide enough for every time zone. #}
+{% macro within_days(relation, condition='1 = 1') %}
+    {%- if not (execute and can_introspect() and exists(relation)) -%}
         {{ return('1 = 1') }}
     {%- endif -%}
     {%- set days = run_query(
-        "select distinct usage_date from " ~ ref('int_days_touched')
-        ~ " where ledger_id > " ~ counted_up_to(version) ~ " order by usage_date"
+        "select distinct usage_date from " ~ relation ~ " where " ~ condition ~ " order by usage_date"
     ).columns[0].values() -%}
     {%- set spans = [] -%}
     {%- for day in days -%}
@@ -65,6 +70,31 @@
 {% endmacro %}
 
 
+{#
+    The days from `days` before the earliest as-of date of any app on, as a literal bound on `usage_date`: what looks back
+    a month costs a month, however long the history is.
+#}
+{% macro within_last_days(days) %}
+    {%- if execute and can_introspect() and exists(ref('int_apps')) -%}
+        {%- set as_of_date = run_query("select min(as_of_date) from " ~ ref('int_apps')).columns[0].values()[0] -%}
+        {%- if as_of_date is not none -%}
+            {{ return("usage_date > cast('" ~ (as_of_date - modules.datetime.timedelta(days=days)) ~ "' as date)") }}
+        {%- endif -%}
+    {%- endif -%}
+    {{ return('1 = 1') }}
+{% endmacro %}
+
+
+{#
+    The first day of the 28 days that a date is compared with others by. They are the same for every app and never move:
+    they count on from 2000-01-03, a Monday, so that each has four of every weekday.
+#}
+{% macro block_starts_on(date) -%}
+    cast('2000-01-03' as date)
+    + 28 * cast(floor({{ days_between("cast('2000-01-03' as date)", date) }} / 28.0) as integer)
+{%- endmacro %}
+
+
 {# Windows over the dense days of an app: the days up to this one, the last `days` of them, or all. #}
 {% macro trailing(days) -%}
     partition by org_id, app_id order by usage_date rows between {{ days - 1 }} preceding and current row
@@ -73,3 +103,11 @@
 {% macro so_far() -%}
     partition by org_id, app_id order by usage_date rows between unbounded preceding and current row
 {%- endmacro %}
+
+
+{# The states of a seat (METRICS part 5); it is in the first one that fits. #}
+{% macro seat_states() %}
+    {{ return([
+        'exempt', 'undeprovisioned', 'suspended', 'unknown', 'active', 'grace', 'never_used', 'idle'
+    ]) }}
+{% endmacro %}

@@ -4,31 +4,58 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from ingestion.postgres import PrivatePostgres
 from tests.flow_support import PROJECT, VENDORS, NewSite, Site, copy_project
 
+if TYPE_CHECKING:
+    from tests.models_support import Warehouse
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: the many short tests of the conformance kit fill what is left of the workers' time."""
+    items.sort(key=lambda item: "conformance" in item.path.parts)
+
+
+class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
     """A file shares its servers, so its tests go to one worker; those of the conformance kit stand alone."""
-    for item in items:
-        if "conformance" not in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if "conformance/" in nodeid else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
+    return _ByFile(config, log)
+
+
+@contextmanager
+def _restored_environment() -> Iterator[None]:
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _environment_of_a_file() -> Iterator[None]:
+    """What a file's own fixtures put into the environment is gone when the worker takes the next file."""
+    with _restored_environment():
+        yield
 
 
 @pytest.fixture(autouse=True)
 def _environment() -> Iterator[None]:
     """A run puts secrets and places into the environment; no test sees those of another."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+    with _restored_environment():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +86,20 @@ def new_site(product_server: PrivatePostgres, lean_project: Path, tmp_path_facto
         return Site(project, tmp_path_factory.mktemp("home"), product_server, f"product_{next(numbers)}", target)
 
     return make
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Warehouse:
+    """An empty warehouse, of each engine."""
+    from tests.models_support import Warehouse  # brings dbt, which few tests need and all would wait for
+
+    if request.param == "duckdb":
+        return Warehouse(tmp_path)
+    server: PrivatePostgres = request.getfixturevalue("product_server")
+    server.url("warehouse")
+    dsn = f"host={server.socket_folder} user=postgres dbname=warehouse"
+    with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(r"select nspname from pg_namespace where nspname ~ '^(landing|analytics)'")
+        for (schema,) in cursor.fetchall():
+            cursor.execute(f'drop schema "{schema}" cascade')
+    return Warehouse(tmp_path, dsn)

@@ -32,8 +32,8 @@ from tests.recount import Recount
 PROJECT = Path(__file__).resolve().parent.parent
 FIXTURES = PROJECT / "tests" / "fixtures"
 VENDORS = {"zoom", "okta", "google_workspace", "slack", "product"}
-# Columns that say in which order loads were seen; all others say what happened.
-BOOKKEEPING = {"ledger_id"}
+# Columns that say when and in which order loads were seen; all others say what happened.
+BOOKKEEPING = {"ledger_id", "last_loaded_at"}
 
 Rows = list[tuple[Any, ...]]
 Keyed = dict[tuple[Any, ...], dict[str, Any]]
@@ -173,10 +173,10 @@ class Site:
         }
 
     def published(self) -> dict[str, Keyed]:
-        """Every published table by its key, without the columns that say when a row was written."""
+        """Every published table by its key, without the columns that say when a row arrived or was written."""
         tables: dict[str, Keyed] = {}
         for mart in read_marts(self.home / "target" / "manifest.json"):
-            others = [c.name for c in mart.columns if c.name not in STAMPS and c.name not in mart.key]
+            others = [c.name for c in mart.columns if c.name not in {*STAMPS, *BOOKKEEPING, *mart.key}]
             rows = self.product(f"select {', '.join([*mart.key, *others])} from app_usage.{mart.name}")
             width = len(mart.key)
             tables[mart.name] = {row[:width]: dict(zip(others, row[width:], strict=True)) for row in rows}
@@ -199,12 +199,20 @@ def sandbox_of(flow: Flow) -> Sandbox:
 
 
 def recounted(sandbox: Sandbox, broken: Mapping[str, datetime | None] | None = None) -> dict[str, Keyed]:
-    """What the product's two tables must hold, by name and key; `broken` as in Recount."""
+    """What the product's tables must hold, by name and key; `broken` as in Recount."""
     truth = sandbox.truth()
     recount = Recount(truth, truth.now, sandbox.start, dict(broken or {}))
     emails = _emails(truth)
-    users: Keyed = {key: {"user_email": emails.get(key[:2]), **row} for key, row in recount.user_app_usage().items()}
-    return {"user_app_usage": users, "app_usage_daily": dict(recount.app_usage_daily())}
+    users: Keyed = {key: {"user_email": emails.get(key[:2]), **row} for key, row in recount.user_app_usage.items()}
+    return {
+        "user_app_usage": users,
+        "app_usage_daily": dict(recount.app_usage_daily),
+        "app_usage": dict(recount.app_usage),
+        "org_usage": dict(recount.org_usage),
+        "app_retention": dict(recount.app_retention),
+        "shadow_apps": dict(recount.shadow_apps),
+        "data_freshness": dict(recount.data_freshness),
+    }
 
 
 def _emails(truth: Truth) -> dict[tuple[str, str], str | None]:

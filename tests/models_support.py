@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,7 @@ class Warehouse:
                 *("--project-dir", str(self.project), "--profiles-dir", str(profiles)),
                 *("--target-path", str(self.home / "target"), "--log-path", str(self.home / "logs")),
                 *("--no-use-colors", "--quiet", "--log-level-file", "none"),
+                *(("--no-write-json",) if arguments[0] == "build" else ()),
             ]
         )
         reset_adapters()  # type: ignore[no-untyped-call]
@@ -154,9 +156,7 @@ class Warehouse:
         if not tests:
             landed = {schema for (schema,) in self.query("select distinct table_schema from information_schema.tables")}
             folders = sorted(path for path in self.project.glob("models/staging/*/") if path.name != "product")
-            others = [
-                f"path:{path.relative_to(self.project)}" for path in folders if f"landing_{path.name}" not in landed
-            ]
+            others = [f"fqn:staging.{path.name}" for path in folders if f"landing_{path.name}" not in landed]
             without = [
                 "--exclude-resource-type",
                 "test",
@@ -283,3 +283,97 @@ def employee(org_id: str, name: str, **columns: Any) -> Row:
         "started_on": date(2025, 1, 1),
         **columns,
     }
+
+
+def contract(
+    org_id: str, app_id: str, license_name: str, purchased: int | None, annual_price: str | None, **columns: Any
+) -> Row:
+    return {
+        "org_id": org_id,
+        "app_id": app_id,
+        "license_name": license_name,
+        "purchased": purchased,
+        "annual_price": Decimal(annual_price) if annual_price else None,
+        "currency": "USD",
+        "starts_on": date(2025, 6, 1),
+        **columns,
+    }
+
+
+def google_license(connection_id: str, org_id: str, email: str, name: str, *, fetched: str, **columns: Any) -> Row:
+    """A licence of `landing_google_workspace.licenses`."""
+    return {
+        "connection_id": connection_id,
+        "org_id": org_id,
+        "record_id": f"{name} of {email}",
+        "account_email": email,
+        "sku_name": name,
+        "fetched_at": utc(fetched),
+        "is_gone": False,
+        "is_complete_listing": True,
+        "payload": "{}",
+        **columns,
+    }
+
+
+GOOGLE = ("acme-google", "acme")
+PLAN = "Business Standard"
+
+
+def golden_case(warehouse: Warehouse) -> None:
+    """METRICS part 13, as Google Workspace tells it: what had arrived on 31 January, then erin's late use.
+
+    Six hold one of the eight seats that were bought, at 120 a year.
+    """
+    people = ["alice", "bob", "carol", "dave", "erin"]
+    warehouse.land(
+        "product",
+        "p1",
+        {
+            "orgs": [org("acme")],
+            "employees": [
+                employee("acme", name, left_on=date(2026, 1, 15) if name == "erin" else None) for name in people
+            ],
+            "app_contracts": [contract("acme", "google_workspace", PLAN, 8, "120.00")],
+        },
+    )
+    since = {"dave": "2026-01-25 20:00"}
+    users = [
+        google_user(
+            *GOOGLE,
+            f"{name}@acme.com",
+            created=since.get(name, "2025-10-01 12:00"),
+            fetched="2026-01-31 12:00",
+        )
+        for name in [*people, "svc"]
+    ]
+    in_time = [
+        *(login(*GOOGLE, "alice@acme.com", f"2026-01-{day} 18:00") for day in range(10, 26)),
+        login(*GOOGLE, "alice@acme.com", "2026-01-12 18:00"),  # delivered twice
+        login(*GOOGLE, "alice@acme.com", "2026-03-01 18:00", fetched="2026-01-31 12:00"),
+        login(*GOOGLE, "bob@acme.com", "2026-01-20 23:30"),
+        login(*GOOGLE, "bob@acme.com", "2026-01-21 05:00"),
+        login(*GOOGLE, "carol@acme.com", "2025-12-10 18:00"),
+        login(*GOOGLE, "dave@acme.com", "2026-01-27 18:00", event_name="login_failure"),
+        *(login(*GOOGLE, "svc@acme.com", f"2026-01-{day:02} 03:00") for day in range(1, 32)),
+    ]
+    start = "2025-10-01 07:00"
+    warehouse.land(
+        "google_workspace",
+        "g1",
+        {
+            "users": users,
+            "licenses": [google_license(*GOOGLE, row["email"], PLAN, fetched="2026-01-31 12:00") for row in users],
+            "login": in_time,
+            "fetch_log": fetches("google_workspace", *GOOGLE, start=start, at="2026-01-31 12:00"),
+        },
+    )
+    late = login(*GOOGLE, "erin@acme.com", "2026-01-03 18:00", fetched="2026-02-01 20:00")
+    warehouse.land(
+        "google_workspace",
+        "g2",
+        {
+            "login": [late],
+            "fetch_log": fetches("google_workspace", *GOOGLE, start=start, at="2026-02-01 20:00"),
+        },
+    )

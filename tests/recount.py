@@ -6,13 +6,18 @@ as-of day, people are counted and not accounts, and what a source did not tell i
 
 from __future__ import annotations
 
+import csv
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from ingestion.sandbox import Truth
+from ingestion.sandbox.sandbox import TrueAccount, TrueEvent
 
 WINDOWS = (7, 28, 30, 90)
 Row = dict[str, Any]
@@ -36,12 +41,17 @@ SOURCES = {
 # Vendors whose listing does not say when an account was made.
 SILENT_ABOUT_CREATION = {"slack"}
 SUREST = ["direct", "sso", "usage_report", "oauth_grant"]
+CATALOG = Path(__file__).resolve().parent.parent / "seeds" / "app_catalog.csv"
+FIRST_BLOCK, BLOCK = date(2000, 1, 3), timedelta(days=28)
+# What Google's token log calls a standing grant, or a use that an app makes of one.
+GRANTS = {"authorize", "activity"}
+UNAPPROVED = {"discovered", "in_review", "need_to_close", "closed"}
 CLASSES = {"service": "service", "shared": "shared", "external": "external", "employee": "unknown"}
 
 
 @dataclass
 class Recount:
-    """The two tables, keyed as they are published.
+    """The tables, keyed as they are published.
 
     `broken`: connection -> the instant at which it was last read, for connections that fail since.
     """
@@ -72,14 +82,23 @@ class Recount:
         self.first_seen: dict[tuple[str, str], date] = {}
         self.accounts: dict[tuple[str, str], Any] = {}
         self.connectors = {e.connection_id: e.connector for e in self.truth.events}
+        self.org_of = {e.connection_id: e.org_id for e in self.truth.events}
+        self.newest: dict[tuple[str, str], datetime] = {}
+        self.grants: list[tuple[str, str, TrueEvent]] = []
+        self.listings: dict[tuple[str, str], set[str]] = defaultdict(set)  # (org, app) -> connections that list it
+        self.admitted: set[tuple[str, str, str]] = set()  # who has an account that can log in
         for account in self.truth.accounts:
             self.connectors[account.connection_id] = account.connector
+            self.org_of[account.connection_id] = account.org_id
             read_at = self._read_at(account.connection_id)
             if read_at is None or account.created_at > read_at:
                 continue
             key = (account.org_id, account.app_id, self._person(account))
             self.accounts[key[0], key[2]] = account
             self.evidence[key].add(account.connection_id)
+            self.listings[key[:2]].add(account.connection_id)
+            if not self._is_shut_out(account, read_at):
+                self.admitted.add(key)
             history = self._history_start(account.org_id)
             if account.connector in SILENT_ABOUT_CREATION:
                 self._see(key, history)
@@ -98,9 +117,21 @@ class Recount:
             self.evidence[key].add(event.connection_id)
             day = self._day(event.org_id, event.occurred_at)
             self._see(key, day)
+            app = key[:2]
+            self.newest[app] = max(self.newest.get(app, event.occurred_at), event.occurred_at)
+            if event.source_kind == "oauth_grant" and self.person_class(key[0], key[2]) == "human":
+                self.grants.append((*app, event))
             if event.is_activity:
                 self.active[key].add(day)
                 self.volume[*key, day][event.source_kind] += 1
+
+    def _is_shut_out(self, account: TrueAccount, read_at: datetime) -> bool:
+        """Whether the vendor's listing said, when it was last read, that the account cannot log in."""
+        if account.closed_at and account.closed_at <= read_at:
+            return True
+        person = self._people.get((account.org_id, account.person_id or ""))
+        is_own = account.app_id == account.connector == "okta"  # where HR has those on leave suspended
+        return is_own and person is not None and is_on_leave(person, self._day(account.org_id, read_at))
 
     def _see(self, key: tuple[str, str, str], day: date) -> None:
         app = key[:2]
@@ -132,6 +163,7 @@ class Recount:
         source = SOURCES[self.connectors[connection_id]]
         return self._day(org_id, read_at - max(source.usual, source.delay)) - timedelta(days=1)
 
+    @cached_property
     def _sources(self) -> dict[tuple[str, str], set[str]]:
         sources: dict[tuple[str, str], set[str]] = defaultdict(set)
         for (org_id, app_id, _), connections in self.evidence.items():
@@ -144,15 +176,34 @@ class Recount:
             self._day(org_id, self.now - SOURCES[self.connectors[c]].usual) - timedelta(days=1) for c in connections
         )
 
+    def _told(self, org_id: str, connections: Iterable[str], end: date, days: int) -> float | None:
+        """The share of the sources' days, of those up to `end`, that are complete."""
+        history = self._history_start(org_id)
+        told = [
+            day <= (self._complete_on(org_id, c) or date.min)
+            for c in connections
+            for day in (end - timedelta(days=n) for n in range(days))
+            if day >= history and self._read_at(c) is not None
+        ]
+        return sum(told) / len(told) if told else None
+
+    def as_of(self, org_id: str, app_id: str) -> date:
+        """The last day that any source of the app has told everything about, of those that all should have."""
+        connections = self._sources[org_id, app_id]
+        complete = [day for c in connections if (day := self._complete_on(org_id, c))]
+        return min(self.expected_as_of(org_id, connections), max(complete))
+
+    def is_current(self, org_id: str, app_id: str) -> bool:
+        return self.as_of(org_id, app_id) == self.expected_as_of(org_id, self._sources[org_id, app_id])
+
+    @cached_property
     def user_app_usage(self) -> dict[tuple[str, str, str], Row]:
         """A row per person and app that ever had an account or an event."""
-        sources = self._sources()
         rows: dict[tuple[str, str, str], Row] = {}
         for (org_id, app_id, person_id), connections in self.evidence.items():
             key = (org_id, app_id, person_id)
-            expected = self.expected_as_of(org_id, sources[org_id, app_id])
-            complete = [day for c in sources[org_id, app_id] if (day := self._complete_on(org_id, c))]
-            as_of = min(expected, max(complete))
+            expected = self.expected_as_of(org_id, self._sources[org_id, app_id])
+            as_of = self.as_of(org_id, app_id)
             is_known = all((self._complete_on(org_id, c) or date.min) >= expected for c in connections)
             days = {day for day in self.active[key] if day <= as_of}
             active = {n: len({day for day in days if day > as_of - timedelta(days=n)}) for n in WINDOWS}
@@ -204,37 +255,30 @@ class Recount:
                 return band
         return "new" if (eligible or 0) < 14 else "not_used"
 
-    def app_usage_daily(self) -> dict[tuple[str, str, date], Row]:
-        """A row per app and day from the first that was seen of the app to the as-of day."""
-        rows: dict[tuple[str, str, date], Row] = {}
-        people: dict[tuple[str, str], dict[date, set[str]]] = defaultdict(lambda: defaultdict(set))
+    @cached_property
+    def _users(self) -> dict[tuple[str, str], dict[date, set[str]]]:
+        """(org, app) -> day -> the people who used it."""
+        users: dict[tuple[str, str], dict[date, set[str]]] = defaultdict(lambda: defaultdict(set))
         for (org_id, app_id, person_id), days in self.active.items():
             if self.person_class(org_id, person_id) == "human":
                 for day in days:
-                    people[org_id, app_id][day].add(person_id)
-        for (org_id, app_id), connections in self._sources().items():
+                    users[org_id, app_id][day].add(person_id)
+        return users
+
+    @cached_property
+    def app_usage_daily(self) -> dict[tuple[str, str, date], Row]:
+        """A row per app and day from the first that was seen of the app to the as-of day."""
+        rows: dict[tuple[str, str, date], Row] = {}
+        for (org_id, app_id), connections in self._sources.items():
             last = self.expected_as_of(org_id, connections)
-            history = self._history_start(org_id)
             restate = max(SOURCES[self.connectors[c]].restate_days for c in connections)
             today = self._day(org_id, self.now)
-            used = people[org_id, app_id]
+            used = self._users[org_id, app_id]
             volume = self._daily_volume(org_id, app_id)
-
-            def ratio(
-                end: date, days: int, org_id: str = org_id, connections: set[str] = connections, history: date = history
-            ) -> float | None:
-                spans = [end - timedelta(days=n) for n in range(days)]
-                told = [
-                    day <= (self._complete_on(org_id, c) or date.min)
-                    for c in connections
-                    for day in spans
-                    if day >= history and self._read_at(c) is not None
-                ]
-                return sum(told) / len(told) if told else None
 
             day, complete_days = self.first_seen[org_id, app_id], 0
             while day <= last:
-                ratios = {n: ratio(day, n) for n in (1, *WINDOWS)}
+                ratios = {n: self._told(org_id, connections, day, n) for n in (1, *WINDOWS)}
                 known = {n: (share or 0) >= 0.9 for n, share in ratios.items()}
                 complete_days += known[1]
                 span = {n: set().union(*(used[day - timedelta(days=k)] for k in range(n))) for n in WINDOWS}
@@ -251,3 +295,222 @@ class Recount:
                 }
                 day += timedelta(days=1)
         return rows
+
+    @cached_property
+    def app_usage(self) -> dict[tuple[str, str], Row]:
+        """A row per app that was ever seen."""
+        with CATALOG.open(encoding="utf-8", newline="") as file:
+            catalog = {row["app_id"]: row for row in csv.DictReader(file)}
+        daily = self.app_usage_daily
+        rows: dict[tuple[str, str], Row] = {}
+        for (org_id, app_id), connections in self._sources.items():
+            as_of, is_known = self.as_of(org_id, app_id), self.is_current(org_id, app_id)
+            day = daily.get((org_id, app_id, as_of), {})
+            figures = ("dau", "wau", "mau_28", "mau_30", "mau_90", "stickiness")
+            row: Row = {name: day.get(name) if is_known else None for name in figures}
+            users, mau = row["mau_30"], row["mau_28"]
+            active = [len(people) for people in self._last_days(org_id, app_id, as_of, 30)]
+            average = sum(active) / users if users else None
+            headcount = sum(_is_at_work(person, as_of) for person in self._employees(org_id))
+            earlier = daily.get((org_id, app_id, as_of - BLOCK), {}).get("mau_28")
+            # all sources of the sandbox begin on one day
+            is_short = self._history_start(org_id) > as_of - 2 * BLOCK + timedelta(days=1)
+            trend = (mau - earlier) / earlier if mau is not None and earlier and not is_short else None
+            rows[org_id, app_id] = {
+                "app_name": catalog[app_id]["app_name"],
+                "category": catalog[app_id]["category"],
+                **row,
+                "avg_active_days_30": average,
+                "usage_band": self._app_band(users, average, (as_of - self.first_seen[org_id, app_id]).days + 1),
+                "adoption_rate": min(1.0, users / headcount) if users is not None and headcount else None,
+                "trend": trend,
+                "trend_label": None if trend is None else _label(trend, mau - (earlier or 0)),
+                "trend_break": "short_history" if is_short else None,
+                **self._cost(org_id, app_id, as_of, users),
+                "is_small": headcount < 5 or (mau is not None and mau < 5),
+                "usage_known": is_known,
+                "is_partial": day.get("is_partial", True),
+                "data_complete_ratio": self._told(org_id, connections, as_of, 30),
+                "sources": ",".join(sorted({self.connectors[c] for c in connections})),
+                "as_of_date": as_of,
+            }
+        return rows
+
+    def _last_days(self, org_id: str, app_id: str, end: date, days: int) -> list[set[str]]:
+        """Who used the app on each of the days up to `end`."""
+        return [self._users[org_id, app_id].get(end - timedelta(days=n), set()) for n in range(days)]
+
+    def _employees(self, org_id: str) -> list[Row]:
+        return [person for (org, _), person in self._people.items() if org == org_id]
+
+    @staticmethod
+    def _app_band(users: int | None, average: float | None, age: int) -> str:
+        if users is None:
+            return "unknown"
+        if average is None:
+            return "new" if age < 14 else "not_used"
+        return next(band for band, above in (("core", 15), ("high", 7), ("medium", 2), ("low", 0)) if average > above)
+
+    def _cost(self, org_id: str, app_id: str, as_of: date, users: int | None) -> Row:
+        """What an active person costs a month; or why that cannot be said."""
+        contracts = [
+            contract
+            for contract in self.truth.product["app_contracts"]
+            if (contract["org_id"], contract["app_id"]) == (org_id, app_id)
+            and contract["starts_on"] <= as_of <= (contract["ends_on"] or date.max)
+        ]
+        currencies = {contract["currency"] for contract in contracts}
+        status = None
+        if not contracts:
+            status = "no_contract"
+        elif None in currencies or any(contract["annual_price"] is None for contract in contracts):
+            status = "unpriced"
+        elif len(currencies) > 1:
+            status = "mixed_currencies"
+        elif not users:
+            status = "usage_unknown" if users is None else "no_users"
+        cost = None
+        if status is None and users:
+            cost = float(sum(c["purchased"] * c["annual_price"] for c in contracts)) / 12 / users
+        currency = currencies.pop() if len(currencies) == 1 else None
+        return {"cost_per_active_user": cost, "currency": currency, "cost_status": status}
+
+    @cached_property
+    def org_usage(self) -> dict[tuple[str], Row]:
+        """A row per customer: distinct people over all apps."""
+        rows: dict[tuple[str], Row] = {}
+        for org in self.truth.product["orgs"]:
+            org_id = org["org_id"]
+            connections = {c for c, owner in self.org_of.items() if owner == org_id}
+            apps = {app_id: of for (owner, app_id), of in self._sources.items() if owner == org_id}
+            as_of = min(self.expected_as_of(org_id, of) for of in apps.values())
+            row: Row = {}
+            for name, days in (("dau", 1), ("wau", 7), ("mau_28", 28), ("mau_30", 30), ("mau_90", 90)):
+                used = {app_id: set().union(*self._last_days(org_id, app_id, as_of, days)) for app_id in apps}
+                ratio = self._told(org_id, connections, as_of, days)
+                is_known = ratio is not None and ratio >= 0.9
+                row[name] = len(set().union(*used.values())) if is_known else None
+                if days == 30:
+                    row["apps_used_30"] = sum(map(bool, used.values())) if is_known else None
+                    row["data_complete_ratio"] = ratio
+            history = (as_of - self._history_start(org_id)).days + 1
+            told = [self._told(org_id, connections, as_of - timedelta(days=n), 1) or 0 for n in range(history)]
+            row["is_partial"] = sum(share >= 0.9 for share in told) < 28
+            row["as_of_date"] = as_of
+            rows[org_id,] = row
+        return rows
+
+    @cached_property
+    def app_retention(self) -> dict[tuple[str, str, date], Row]:
+        """A row per app and block of 28 days that is over and was seen from its first day on."""
+        rows: dict[tuple[str, str, date], Row] = {}
+        for (org_id, app_id), connections in self._sources.items():
+            used: dict[date, set[str]] = defaultdict(set)
+            for day, people in self._users[org_id, app_id].items():
+                used[FIRST_BLOCK + (day - FIRST_BLOCK) // BLOCK * BLOCK] |= people
+            history, as_of = self._history_start(org_id), self.as_of(org_id, app_id)
+            today = self._day(org_id, self.now)
+            restate = max(SOURCES[self.connectors[c]].restate_days for c in connections)
+            start = first = FIRST_BLOCK + -((FIRST_BLOCK - history) // BLOCK) * BLOCK
+            while (end := start + BLOCK - timedelta(days=1)) <= as_of:
+                ratios = [self._told(org_id, connections, day, 28) or 0 for day in (end, end - BLOCK)]
+                row = self._block(org_id, app_id, used, start)
+                if start == first or min(ratios) < 0.9:
+                    row = dict.fromkeys(row) | {"active": row["active"], "is_small": False}
+                if ratios[0] < 0.9:
+                    row["active"] = None
+                row["data_complete_ratio"] = ratios[0]
+                row["is_final"] = ratios[0] >= 0.9 and (today - end).days > restate
+                if end >= self.first_seen[org_id, app_id]:
+                    rows[org_id, app_id, start] = {"block_days": 28, **row}
+                start += BLOCK
+        return rows
+
+    def _block(self, org_id: str, app_id: str, used: dict[date, set[str]], start: date) -> Row:
+        now, before = used[start], used[start - BLOCK]
+        ever = set().union(*(people for day, people in used.items() if day < start))
+        gone = {"left_company": 0, "lost_access": 0, "stopped_using": 0}
+        for person_id in before - now:
+            left = self._people[org_id, person_id]["left_on"]
+            key = (org_id, app_id, person_id)
+            if left and left < start + BLOCK:
+                gone["left_company"] += 1
+            elif self.evidence[key] & self.listings[org_id, app_id] and key not in self.admitted:
+                gone["lost_access"] += 1
+            else:
+                gone["stopped_using"] += 1
+        churned = len(before - now)
+        return {
+            "active": len(now),
+            "retained": len(now & before),
+            "new": len(now - ever),
+            "resurrected": len(now & ever - before),
+            "churned": churned,
+            **{f"churned_{reason}": count for reason, count in gone.items()},
+            "retention_rate": len(now & before) / len(before) if before else None,
+            "quick_ratio": len(now - before) / churned if churned else None,
+            "is_small": len(before) < 5,
+        }
+
+    @cached_property
+    def shadow_apps(self) -> dict[tuple[str, str], Row]:
+        """A row per app that nobody approved and that people use, or have granted something."""
+        product, rows = self.truth.product, {}
+        states = {(row["org_id"], row["app_id"]): row["state"] for row in product["app_states"]}
+        bought = {(row["org_id"], row["app_id"]) for row in product["app_contracts"]}
+        for key, usage in self.app_usage.items():
+            state = states.get(key) or ("" if key in bought else "discovered")
+            kind = None
+            if any(self._last_days(*key, usage["as_of_date"], 30)):
+                kind = "closed_but_used" if state in ("need_to_close", "closed") else "in_use"
+            elif usage["mau_30"] == 0 and self._is_granted(*key, usage["as_of_date"]):
+                kind = "granted_not_used"
+            if kind and state in UNAPPROVED:
+                rows[key] = {
+                    "app_name": usage["app_name"],
+                    "app_state": state,
+                    "shadow_kind": kind,
+                    "users_30": usage["mau_30"],
+                    "first_discovered_on": self.first_seen[key],
+                    "as_of_date": usage["as_of_date"],
+                }
+        return rows
+
+    def _is_granted(self, org_id: str, app_id: str, as_of: date) -> bool:
+        """Whether the last that any one's account said of the app is that it may act."""
+        last: dict[str, tuple[datetime, bool]] = {}
+        for *app, event in self.grants:
+            is_sign = event.event_code in GRANTS or event.event_code == "revoke"
+            if app == [org_id, app_id] and is_sign and self._day(org_id, event.occurred_at) <= as_of:
+                sign = (event.occurred_at, event.event_code in GRANTS)
+                last[event.account_id] = max(last.get(event.account_id, sign), sign)
+        return any(is_granted for _, is_granted in last.values())
+
+    @cached_property
+    def data_freshness(self) -> dict[tuple[str, str], Row]:
+        """A row per app that was ever seen. When its rows arrived, the truth does not know."""
+        return {
+            (org_id, app_id): {
+                "complete_through": min(self._complete_on(org_id, c) or date.min for c in connections),
+                "last_event_at": self.newest.get((org_id, app_id)),
+                "sources": ",".join(sorted({self.connectors[c] for c in connections})),
+            }
+            for (org_id, app_id), connections in self._sources.items()
+        }
+
+
+def is_on_leave(person: Row, day: date) -> bool:
+    since = person["on_leave_from"]
+    return since is not None and since <= day <= (person["on_leave_to"] or date.max)
+
+
+def _is_at_work(person: Row, day: date) -> bool:
+    has_begun = person["started_on"] is None or person["started_on"] <= day
+    has_left = person["left_on"] is not None and person["left_on"] <= day
+    return has_begun and not has_left and not is_on_leave(person, day)
+
+
+def _label(trend: float, delta: int) -> str:
+    if abs(trend) < 0.1 or abs(delta) < 3:
+        return "flat"
+    return "growing" if delta > 0 else "shrinking"

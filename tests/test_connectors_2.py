@@ -975,6 +975,15 @@ ACCOUNTS: Mapping[str, list[tuple[Any, ...]]] = {
         ),
         (
             "adelev@contoso.com",
+            "Microsoft 365",
+            "active",
+            "unknown",
+            None,
+            datetime(2026, 1, 30, 9, 15, 41),
+            "successful_login",
+        ),
+        (
+            "adelev@contoso.com",
             "Microsoft Teams",
             "active",
             "unknown",
@@ -1024,7 +1033,7 @@ ACCOUNTS: Mapping[str, list[tuple[Any, ...]]] = {
             "Zendesk",
             "active",
             "unknown",
-            "agent",
+            "Agent",
             datetime(2026, 1, 31, 8, 34, 46),
             "successful_login",
         )
@@ -1073,7 +1082,16 @@ ACCOUNTS: Mapping[str, list[tuple[Any, ...]]] = {
             "Webex Meetings",
             datetime(2026, 1, 18, 14, 26, 16, 28000),
             "any_activity",
-        )
+        ),
+        (
+            "joe@example.com",
+            "Webex",
+            "active",
+            "human",
+            None,
+            datetime(2026, 1, 18, 14, 26, 16, 28000),
+            "any_activity",
+        ),
     ],
     "openai": [
         (
@@ -1103,7 +1121,7 @@ ACCOUNTS: Mapping[str, list[tuple[Any, ...]]] = {
         ("psmith@example.com", "Adobe Creative Cloud", "active", "unknown", None, None, None),
     ],
     "launchdarkly": [
-        ("kim@example.org", "LaunchDarkly", "active", "unknown", "reader", datetime(2026, 1, 31, 9), "any_activity")
+        ("kim@example.org", "LaunchDarkly", "active", "unknown", None, datetime(2026, 1, 31, 9), "any_activity")
     ],
     "lastpass": [
         (

@@ -11,6 +11,8 @@ from tests.flow_support import NewSite, differences, recounted, run, sandbox_of
 RUNS = 20
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WORLD = Options(orgs=1, people=12, start=date(2025, 12, 22))
+# What these tell of a day is what listings said by then: who reads them daily knows when something changed.
+AS_LISTED = {"fct_seat_days", "fct_license_days", "license_seats", "license_utilization", "offboarded_access"}
 
 
 def test_twenty_daily_runs_end_as_one_run_and_as_a_full_refresh(new_site: NewSite) -> None:
@@ -18,8 +20,11 @@ def test_twenty_daily_runs_end_as_one_run_and_as_a_full_refresh(new_site: NewSit
     sandbox = once.run(WORLD, NOW)
     late = [e for e in sandbox.events() if e.visible_at.date() > e.occurred_at.date()]
     assert len(late) > 50  # which a run of the day itself could not see
-    published, marts = once.published(), once.marts()
-    assert differences(published, recounted(sandbox)) == []
+    assert differences(once.published(), recounted(sandbox)) == []
+    published, marts = (
+        {name: rows for name, rows in tables.items() if name not in AS_LISTED}
+        for tables in (once.published(), once.marts())
+    )
 
     with daily.flow(WORLD, NOW - (RUNS - 1) * timedelta(days=1), is_now_given=False) as flow:
         for day in range(RUNS):
@@ -27,11 +32,12 @@ def test_twenty_daily_runs_end_as_one_run_and_as_a_full_refresh(new_site: NewSit
             assert not run(flow).is_built_before
         assert sandbox_of(flow).now == NOW
         assert differences(daily.published(), published) == []
-        assert differences(daily.marts(), marts) == []
+        step_by_step = daily.marts()
+        assert differences(step_by_step, marts) == []
 
         summary = Summary()
         flow.build(summary, Progress(), full_refresh=True)
         flow.publish(summary, Progress())
-        assert differences(daily.marts(), marts) == []
+        assert differences(daily.marts(), step_by_step) == []
         assert summary.generation is not None
         assert not summary.generation.changed

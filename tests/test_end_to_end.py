@@ -10,12 +10,13 @@ import pytest
 
 from ingestion.sandbox import Options, Sandbox
 from tests.flow_support import NewSite, Site, differences, recounted
+from tests.recount_licenses import recounted_licenses
 
 SEEDS = (1, 2, 3)
 # Noon; late on the day on which Europe's clocks change; the morning after America's did.
 NOWS = ("2026-01-31T12:00Z", "2026-03-29T22:30Z", "2025-11-03T05:10Z")
 # What the product's features read: PRODUCT_DB.md, in PostgreSQL's words.
-CONTRACT = {
+CONTRACT: dict[str, dict[str, str]] = {
     "user_app_usage": {
         "org_id": "text",
         "person_id": "text",
@@ -50,8 +51,128 @@ CONTRACT = {
         "is_partial": "boolean",
         "data_complete_ratio": "double precision",
     },
+    "app_usage": {
+        "org_id": "text",
+        "app_id": "text",
+        "app_name": "text",
+        "category": "text",
+        "dau": "bigint",
+        "wau": "bigint",
+        "mau_28": "bigint",
+        "mau_30": "bigint",
+        "mau_90": "bigint",
+        "stickiness": "double precision",
+        "avg_active_days_30": "double precision",
+        "usage_band": "text",
+        "adoption_rate": "double precision",
+        "trend": "double precision",
+        "trend_label": "text",
+        "cost_per_active_user": "double precision",
+        "usage_known": "boolean",
+        "as_of_date": "date",
+    },
+    "org_usage": {
+        "org_id": "text",
+        "dau": "bigint",
+        "wau": "bigint",
+        "mau_28": "bigint",
+        "mau_30": "bigint",
+        "mau_90": "bigint",
+        "apps_used_30": "bigint",
+        "as_of_date": "date",
+    },
+    "app_retention": {
+        "org_id": "text",
+        "app_id": "text",
+        "block_start_date": "date",
+        "block_days": "bigint",
+        "active": "bigint",
+        "retained": "bigint",
+        "new": "bigint",
+        "resurrected": "bigint",
+        "churned": "bigint",
+        "churned_left_company": "bigint",
+        "churned_lost_access": "bigint",
+        "churned_stopped_using": "bigint",
+        "retention_rate": "double precision",
+    },
+    "shadow_apps": {
+        "org_id": "text",
+        "app_id": "text",
+        "app_name": "text",
+        "app_state": "text",
+        "shadow_kind": "text",
+        "users_30": "bigint",
+        "first_discovered_on": "date",
+        "as_of_date": "date",
+    },
+    "data_freshness": {
+        "org_id": "text",
+        "app_id": "text",
+        "complete_through": "date",
+        "last_event_at": "timestamp with time zone",
+        "last_loaded_at": "timestamp with time zone",
+        "generation_id": "text",
+        "published_at": "timestamp with time zone",
+    },
+    "license_seats": {
+        "org_id": "text",
+        "app_id": "text",
+        "license_name": "text",
+        "account_id": "text",
+        "person_id": "text",
+        "user_email": "text",
+        "seat_state": "text",
+        "is_underused": "boolean",
+        "last_used_date": "date",
+        "assigned_on": "date",
+        "as_of_date": "date",
+    },
+    "license_utilization": {
+        "org_id": "text",
+        "app_id": "text",
+        "license_name": "text",
+        **dict.fromkeys(
+            (
+                *("purchased", "assigned", "unassigned", "over_assigned", "active", "underused", "idle", "never_used"),
+                *("undeprovisioned", "suspended", "exempt", "unknown", "grace", "reclaimable_seats"),
+            ),
+            "bigint",
+        ),
+        **dict.fromkeys(
+            (
+                *("allocation_rate", "utilization_rate", "assigned_utilization_rate"),
+                *("wasted_spend_month", "potential_annual_savings"),
+            ),
+            "double precision",
+        ),
+        "currency": "text",
+        "as_of_date": "date",
+    },
+    "offboarded_access": {
+        "org_id": "text",
+        "person_id": "text",
+        "app_id": "text",
+        "account_id": "text",
+        "severity": "bigint",
+        "left_on": "date",
+        "evidence_event_id": "text",
+        "evidence_at": "timestamp with time zone",
+        "detected_at": "timestamp with time zone",
+    },
 }
-KEYS = {"user_app_usage": ["org_id", "person_id", "app_id"], "app_usage_daily": ["org_id", "app_id", "usage_date"]}
+KEYS = {
+    "license_seats": ["org_id", "app_id", "license_name", "account_id"],
+    "license_utilization": ["org_id", "app_id", "license_name"],
+    "offboarded_access": ["org_id", "person_id", "app_id", "account_id"],
+    "user_app_usage": ["org_id", "person_id", "app_id"],
+    "app_usage_daily": ["org_id", "app_id", "usage_date"],
+    "app_usage": ["org_id", "app_id"],
+    "org_usage": ["org_id"],
+    "app_retention": ["org_id", "app_id", "block_start_date"],
+    "shadow_apps": ["org_id", "app_id"],
+    "data_freshness": ["org_id", "app_id"],
+}
 
 
 Runs = Callable[[int, str], tuple[Site, Sandbox]]
@@ -78,14 +199,38 @@ def runs(new_site: NewSite) -> Runs:
 def test_what_is_published_is_a_recount_of_what_really_happened(runs: Runs, seed: int, now: str) -> None:
     site, sandbox = runs(seed, now)
     expected = recounted(sandbox)
-    assert all(len(rows) > 100 for rows in expected.values())
+    assert all(len(expected[table]) > 100 for table in ("user_app_usage", "app_usage_daily"))
+    assert all(expected.values())
     assert differences(site.published(), expected) == []
+
+
+@pytest.mark.parametrize("now", NOWS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_seats_waste_and_open_access_are_a_recount_of_what_really_is(runs: Runs, seed: int, now: str) -> None:
+    site, sandbox = runs(seed, now)
+    expected = recounted_licenses(sandbox)
+    assert all(expected.values())
+    assert differences(site.published(), expected) == []
+
+
+def test_months_of_history_are_recounted_too(new_site: NewSite) -> None:
+    """Long enough for who stays, comes and goes, and for a trend."""
+    site, now = new_site(), datetime.fromisoformat(NOWS[0])
+    sandbox = site.run(Options(seed=3, orgs=3, people=16, start=now.date() - timedelta(days=125)), now)
+    expected = recounted(sandbox)
+    blocks = expected["app_retention"].values()
+    reasons = [f"churned_{reason}" for reason in ("left_company", "lost_access", "stopped_using")]
+    for figure in ("retained", "new", "resurrected", *reasons):
+        assert any(block[figure] for block in blocks), figure
+    assert {row["trend_label"] for row in expected["app_usage"].values()} == {"shrinking", "flat", None}
+    assert differences(site.published(), expected) == []
+    assert site.product("select distinct last_loaded_at from app_usage.data_freshness") == [(now,)]
 
 
 def test_the_published_tables_have_the_columns_types_and_keys_of_the_contract(runs: Runs) -> None:
     site, _ = runs(SEEDS[0], NOWS[0])
     for table, columns in CONTRACT.items():
-        there = dict(
+        there: dict[str, str] = dict(
             site.product(
                 "select attname::text, format_type(atttypid, atttypmod) from pg_attribute"
                 f" where attrelid = 'app_usage.{table}'::regclass and attnum > 0 and not attisdropped"

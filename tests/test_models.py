@@ -2,110 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
 
-from ingestion.postgres import PrivatePostgres
-from tests.models_support import PROJECT, Row, Warehouse, employee, fetches, google_user, login, org, utc
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivatePostgres]:
-    server = PrivatePostgres(tmp_path_factory.mktemp("postgres"))
-    server.start()
-    yield server
-    server.remove()
-
-
-@pytest.fixture(autouse=True)
-def _environment() -> Iterator[None]:
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.fixture(params=["duckdb", "postgres"])
-def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Warehouse:
-    if request.param == "duckdb":
-        return Warehouse(tmp_path)
-    server: PrivatePostgres = request.getfixturevalue("server")
-    return empty_postgres(server, tmp_path)
-
-
-def empty_postgres(server: PrivatePostgres, home: Path) -> Warehouse:
-    server.url("warehouse")
-    dsn = f"host={server.socket_folder} user=postgres dbname=warehouse"
-    with psycopg2.connect(dsn) as connection, connection.cursor() as cursor:
-        cursor.execute(r"select nspname from pg_namespace where nspname ~ '^(landing|analytics)'")
-        for (schema,) in cursor.fetchall():
-            cursor.execute(f'drop schema "{schema}" cascade')
-    connection.close()
-    return Warehouse(home, dsn)
-
-
-GOOGLE = ("acme-google", "acme")
-
-
-def golden_case(warehouse: Warehouse) -> None:
-    """METRICS part 13, as Google Workspace tells it: what had arrived on 31 January, then erin's late use."""
-    people = ["alice", "bob", "carol", "dave", "erin"]
-    warehouse.land(
-        "product",
-        "p1",
-        {
-            "orgs": [org("acme")],
-            "employees": [
-                employee("acme", name, left_on=date(2026, 1, 15) if name == "erin" else None) for name in people
-            ],
-        },
-    )
-    since = {"dave": "2026-01-25 20:00"}
-    users = [
-        google_user(
-            *GOOGLE,
-            f"{name}@acme.com",
-            created=since.get(name, "2025-10-01 12:00"),
-            fetched="2026-01-31 12:00",
-        )
-        for name in [*people, "svc"]
-    ]
-    in_time = [
-        *(login(*GOOGLE, "alice@acme.com", f"2026-01-{day} 18:00") for day in range(10, 26)),
-        login(*GOOGLE, "alice@acme.com", "2026-01-12 18:00"),  # delivered twice
-        login(*GOOGLE, "alice@acme.com", "2026-03-01 18:00", fetched="2026-01-31 12:00"),
-        login(*GOOGLE, "bob@acme.com", "2026-01-20 23:30"),
-        login(*GOOGLE, "bob@acme.com", "2026-01-21 05:00"),
-        login(*GOOGLE, "carol@acme.com", "2025-12-10 18:00"),
-        login(*GOOGLE, "dave@acme.com", "2026-01-27 18:00", event_name="login_failure"),
-        *(login(*GOOGLE, "svc@acme.com", f"2026-01-{day:02} 03:00") for day in range(1, 32)),
-    ]
-    start = "2025-10-01 07:00"
-    warehouse.land(
-        "google_workspace",
-        "g1",
-        {
-            "users": users,
-            "login": in_time,
-            "fetch_log": fetches("google_workspace", *GOOGLE, start=start, at="2026-01-31 12:00"),
-        },
-    )
-    late = login(*GOOGLE, "erin@acme.com", "2026-01-03 18:00", fetched="2026-02-01 20:00")
-    warehouse.land(
-        "google_workspace",
-        "g2",
-        {
-            "login": [late],
-            "fetch_log": fetches("google_workspace", *GOOGLE, start=start, at="2026-02-01 20:00"),
-        },
-    )
+from tests.models_support import (
+    GOOGLE,
+    PROJECT,
+    Row,
+    Warehouse,
+    employee,
+    fetches,
+    golden_case,
+    google_user,
+    login,
+    org,
+    utc,
+)
 
 
 def test_the_golden_case_of_the_metrics_comes_out(warehouse: Warehouse) -> None:
@@ -142,6 +59,11 @@ MARTS = {
     "analytics.dim_accounts": "*",
     "analytics.user_app_usage": "*",
     "analytics.app_usage_daily": "*",
+    "analytics.app_usage": "*",
+    "analytics.org_usage": "*",
+    "analytics.app_retention": "*",
+    "analytics.shadow_apps": "*",
+    "analytics.data_freshness": "*",
 }
 
 
@@ -433,18 +355,3 @@ def test_an_edited_seed_counts_for_the_past_at_the_next_build(tmp_path: Path) ->
     warehouse.dbt("parse")
     warehouse.build()
     assert warehouse.query("select sum(event_count) from analytics.fct_app_usage_daily") == [(0,)]
-
-
-@pytest.mark.parametrize("branch", ["full", "incremental"])
-def test_every_model_compiles_for_redshift_without_a_warehouse(tmp_path: Path, branch: str) -> None:
-    warehouse = Warehouse(tmp_path)
-    variables = f"{{compile_incremental: {str(branch == 'incremental').lower()}}}"
-    results = warehouse.dbt(
-        *("compile", "--target", "redshift", "--no-introspect", "--no-populate-cache", "--vars", variables)
-    )
-    compiled = {
-        result.node.name: result.node.compiled_code for result in results if result.node.resource_type == "model"
-    }
-    assert len(compiled) > 30
-    assert ("read_up_to as" in compiled["int_days_touched"]) is (branch == "incremental")
-    assert "generate_series" not in compiled["int_calendar"]

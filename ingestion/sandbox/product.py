@@ -214,15 +214,22 @@ def _states(org: Org, today: date) -> Iterator[Row]:
 
 
 def _exemptions(org: Org) -> Iterator[Row]:
+    def exempt(person: Person, app_id: str, reason: str, expires: int | None = None) -> Row:
+        return {
+            "org_id": org.org_id,
+            "app_id": app_id,
+            "account_email": person.email if person.kind == "service" else org.vendor_email(person, app_id),
+            "reason": reason,
+            "expires_on": None if expires is None else date.fromordinal(expires),
+        }
+
     for person in org.people:
         if person.kind == "service" and "slack" in org.connectors:
-            yield {
-                "org_id": org.org_id,
-                "app_id": "slack",
-                "account_email": person.email,
-                "reason": "service account",
-                "expires_on": None,
-            }
+            yield exempt(person, "slack", "service account")
+        if person.kind == "employee" and mix(person.key ^ 2) % 9 == 0:
+            yield exempt(person, "zoom", "on call")
+        if person.left_day is not None and mix(person.key ^ 3) % 4 == 0:
+            yield exempt(person, "zoom", "legal hold", person.left_day + 30 + person.key % 60)
 
 
 def _settings(org: Org) -> Iterator[Row]:

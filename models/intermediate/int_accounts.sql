@@ -1,26 +1,20 @@
 {{ config(materialized='view') }}
 
+-- depends_on: {{ ref('stg_fetches') }}, by which the snapshot of this model tells the time
 with
 
-accounts as (
-    {{ union_vendors('accounts') }}
-),
+account_states as (
 
-app_names as (
-
-    select * from {{ ref('int_app_names') }}
+    select * from {{ ref('int_account_states') }}
 
 ),
 
-placed as (
+current_states as (
 
-    select
-        accounts.*,
-        {{ app_id('accounts.app_name', 'app_names.app_id') }} as app_id
-    from accounts
-    left join app_names
-        on {{ normalized_name('accounts.app_name') }} = app_names.normalized_name
+    select *
+    from account_states
+    where valid_to is null
 
 )
 
-select * from placed
+select * from current_states

@@ -1,20 +1,8 @@
 with
 
-evidence as (
+app_sources as (
 
-    select * from {{ ref('int_evidence') }}
-
-),
-
-streams as (
-
-    select * from {{ ref('int_streams') }}
-
-),
-
-source_days as (
-
-    select * from {{ ref('int_source_days') }}
+    select * from {{ ref('int_app_sources') }}
 
 ),
 
@@ -24,60 +12,46 @@ orgs as (
 
 ),
 
--- a connection is one source: as late as the latest of its event streams
+apps as (
+
+    select
+        app_sources.org_id,
+        app_sources.app_id,
+        min(app_sources.first_seen_on) as first_seen_on,
+        max(coalesce(app_sources.restate_days, 0)) as restate_days,
+        min(
+            {{ local_date(seconds_before('coalesce(app_sources.expected_lag_seconds, 0)', now()), 'orgs.time_zone') }}
+        ) - 1 as expected_as_of_date,
+        min(app_sources.complete_from) as complete_from,
+        max(app_sources.complete_on) as complete_on,
+        case
+            when max(case when app_sources.has_events and app_sources.complete_on is null then 1 else 0 end) = 0
+                then min(app_sources.complete_on)
+        end as complete_through
+    from app_sources
+    inner join orgs
+        on app_sources.org_id = orgs.org_id
+    group by 1, 2
+
+),
+
+connectors as (
+
+    select distinct
+        org_id,
+        app_id,
+        connector
+    from app_sources
+
+),
+
 sources as (
-
-    select
-        connection_id,
-        max(expected_lag_seconds) as expected_lag_seconds,
-        max(restate_days) as restate_days
-    from streams
-    where stream_kind = 'events'
-    group by 1
-
-),
-
-complete_sources as (
-
-    select
-        connection_id,
-        max(usage_date) as complete_on
-    from source_days
-    where is_complete
-    group by 1
-
-),
-
-sources_of_apps as (
 
     select
         org_id,
         app_id,
-        connection_id,
-        min(first_seen_on) as first_seen_on
-    from evidence
-    group by 1, 2, 3
-
-),
-
-apps as (
-
-    select
-        sources_of_apps.org_id,
-        sources_of_apps.app_id,
-        min(sources_of_apps.first_seen_on) as first_seen_on,
-        max(coalesce(sources.restate_days, 0)) as restate_days,
-        min(
-            {{ local_date(seconds_before('coalesce(sources.expected_lag_seconds, 0)', now()), 'orgs.time_zone') }}
-        ) - 1 as expected_as_of_date,
-        max(complete_sources.complete_on) as complete_on
-    from sources_of_apps
-    inner join orgs
-        on sources_of_apps.org_id = orgs.org_id
-    left join sources
-        on sources_of_apps.connection_id = sources.connection_id
-    left join complete_sources
-        on sources_of_apps.connection_id = complete_sources.connection_id
+        {{ dbt.listagg('connector', "','", 'order by connector') }} as sources
+    from connectors
     group by 1, 2
 
 ),
@@ -85,14 +59,20 @@ apps as (
 final as (
 
     select
-        org_id,
-        app_id,
-        first_seen_on,
-        restate_days,
-        expected_as_of_date,
+        apps.org_id,
+        apps.app_id,
+        sources.sources,
+        apps.first_seen_on,
+        apps.restate_days,
+        apps.expected_as_of_date,
         -- with no source alive, the last day that any of them told everything about
-        least(expected_as_of_date, complete_on) as as_of_date
+        least(apps.expected_as_of_date, apps.complete_on) as as_of_date,
+        coalesce(apps.complete_on >= apps.expected_as_of_date, false) as is_current,
+        apps.complete_from,
+        apps.complete_through
     from apps
+    inner join sources
+        on apps.org_id = sources.org_id and apps.app_id = sources.app_id
 
 )
 

@@ -1,94 +1,26 @@
 with
 
-fetches as (
-
-    select * from {{ ref('stg_fetches') }}
-
-),
-
 streams as (
 
     select * from {{ ref('int_streams') }}
 
 ),
 
-orgs as (
+stream_days as (
 
-    select * from {{ ref('int_orgs') }}
-
-),
-
-calendar as (
-
-    select * from {{ ref('int_calendar') }}
+    select * from {{ ref('int_stream_days') }}
 
 ),
 
--- the spans of time that were read, each row the part that no earlier one reaches
-windows as (
+-- a connection is one source: all its event streams, from the first day that all of them could give
+sources as (
 
     select
         connection_id,
-        stream,
-        window_started_at,
-        window_ended_at,
-        max(window_ended_at) over (
-            partition by connection_id, stream
-            order by window_started_at, window_ended_at
-            rows between unbounded preceding and 1 preceding
-        ) as read_up_to
-    from fetches
-    where outcome = 'complete' and stream_kind = 'events' and window_started_at < window_ended_at
-
-),
-
--- vendors' bounds may be inclusive: a second between two windows is no gap
-numbered as (
-
-    select
-        windows.*,
-        sum(case when window_started_at <= {{ dbt.dateadd('second', 1, 'read_up_to') }} then 0 else 1 end) over (
-            partition by connection_id, stream
-            order by window_started_at, window_ended_at
-            rows between unbounded preceding and current row
-        ) as span_number
-    from windows
-
-),
-
-spans as (
-
-    select
-        connection_id,
-        stream,
-        span_number,
-        min(window_started_at) as started_at,
-        max(window_ended_at) as ended_at
-    from numbered
-    group by 1, 2, 3
-
-),
-
--- whole days of the org's calendar within a span
-whole_days as (
-
-    select
-        streams.connection_id,
-        streams.stream,
-        {{ local_date('spans.started_at', 'orgs.time_zone') }}
-        + case
-            when
-                {{ day_starts_at(local_date('spans.started_at', 'orgs.time_zone'), 'orgs.time_zone') }}
-                < spans.started_at
-                then 1
-            else 0
-        end as first_date,
-        {{ local_date('least(spans.ended_at, streams.complete_through)', 'orgs.time_zone') }} - 1 as last_date
-    from spans
-    inner join streams
-        on spans.connection_id = streams.connection_id and spans.stream = streams.stream
-    inner join orgs
-        on streams.org_id = orgs.org_id
+        count(*) as stream_count
+    from streams
+    where stream_kind = 'events'
+    group by 1
 
 ),
 
@@ -96,62 +28,34 @@ begun as (
 
     select
         connection_id,
-        stream,
-        min(first_date) as first_date
-    from whole_days
-    group by 1, 2
+        max(first_date) as first_date
+    from (
+        select
+            connection_id,
+            stream,
+            min(usage_date) as first_date
+        from stream_days
+        group by 1, 2
+    ) as firsts
+    group by 1
 
 ),
 
--- a source begins on the first day that all its streams could give, and should go on to this day
-sources as (
+final as (
 
     select
-        streams.org_id,
-        streams.connector,
-        streams.connection_id,
-        max(begun.first_date) as first_date,
-        max({{ local_date(now(), 'orgs.time_zone') }}) - 1 as last_date,
-        count(*) as stream_count
-    from streams
-    inner join orgs
-        on streams.org_id = orgs.org_id
-    left join begun
-        on streams.connection_id = begun.connection_id and streams.stream = begun.stream
-    where streams.stream_kind = 'events'
-    group by 1, 2, 3
-
-),
-
-source_days as (
-
-    select
-        sources.org_id,
-        sources.connector,
-        sources.connection_id,
-        sources.stream_count,
-        calendar.calendar_date as usage_date
-    from sources
-    inner join calendar
-        on calendar.calendar_date between sources.first_date and sources.last_date
-
-),
-
-complete_days as (
-
-    select
-        source_days.org_id,
-        source_days.connector,
-        source_days.connection_id,
-        source_days.usage_date,
-        count(distinct whole_days.stream) = max(source_days.stream_count) as is_complete
-    from source_days
-    left join whole_days
-        on
-            source_days.connection_id = whole_days.connection_id
-            and source_days.usage_date between whole_days.first_date and whole_days.last_date
+        stream_days.org_id,
+        stream_days.connector,
+        stream_days.connection_id,
+        stream_days.usage_date,
+        sum(case when stream_days.is_complete then 1 else 0 end) = max(sources.stream_count) as is_complete
+    from stream_days
+    inner join sources
+        on stream_days.connection_id = sources.connection_id
+    inner join begun
+        on stream_days.connection_id = begun.connection_id and stream_days.usage_date >= begun.first_date
     group by 1, 2, 3, 4
 
 )
 
-select * from complete_days
+select * from final

@@ -12,6 +12,7 @@ CASES = [
     pytest.param(connector, stream, situation, id=f"{connector.name}.{stream.name}-{situation.name}")
     for connector in connectors().values()
     for stream in connector.streams
+    if stream.path
     for situation in SITUATIONS.values()
     if situation.applies(connector, stream)
 ]

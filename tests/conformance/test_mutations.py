@@ -182,7 +182,7 @@ MUTATIONS = (
         "rejected records are dropped",
         "zoom.activities",
         ("bad_record_is_rejected_and_its_neighbours_land", "impossible_times_are_rejected"),
-        edits=(('            yield _marked(rows, "rejected_records")\n', "            yield from ()\n"),),
+        edits=(('            yield marked(rows, "rejected_records")\n', "            yield from ()\n"),),
     ),
     Mutation(
         "one bad record fails its page",
@@ -222,7 +222,7 @@ MUTATIONS = (
         "a failed run claims to be complete",
         "okta.system_log",
         ("outage_that_lasts_fails_the_window_and_heals",),
-        edits=(("complete_through=self._complete_through())", "complete_through=self._fetch.now)"),),
+        edits=(("error=error, complete_through=self._complete_through())", "complete_through=self._fetch.now)"),),
     ),
 )
 

@@ -12,11 +12,23 @@ evidence as (
 
 ),
 
+contracts as (
+
+    select * from {{ ref('int_contracts') }}
+
+),
+
 discovered as (
 
-    select distinct app_id
+    select app_id
     from evidence
     where app_id like 'discovered:%'
+    union
+    select contracts.app_id
+    from contracts
+    left join app_catalog
+        on contracts.app_id = app_catalog.app_id
+    where app_catalog.app_id is null
 
 ),
 
@@ -33,7 +45,7 @@ apps as (
     union all
     select
         app_id,
-        substring(app_id, 12) as app_name,
+        case when app_id like 'discovered:%' then substring(app_id, 12) else app_id end as app_name,
         null as category,
         null as vendor,
         null as domain,

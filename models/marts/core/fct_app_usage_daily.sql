@@ -57,7 +57,20 @@ counted_by_source as (
         min(actor_kind) as actor_kind,
         sum(case when is_activity then coalesce(event_count, 1) else 0 end) as event_count,
         min(case when is_activity then occurred_at end) as first_used_at,
-        max(case when is_activity then occurred_at end) as last_used_at
+        max(case when is_activity then occurred_at end) as last_used_at,
+        max(occurred_at) as last_event_at,
+        max(loaded_at) as last_loaded_at,
+        max(
+            case
+                when
+                    source_kind = 'oauth_grant'
+                    and (activity_class = 'API Activity' or activity = 'Assign Privileges')
+                    then occurred_at
+            end
+        ) as last_granted_at,
+        max(
+            case when source_kind = 'oauth_grant' and activity = 'Revoke Privileges' then occurred_at end
+        ) as last_revoked_at
     from events_to_count
     group by 1, 2, 3, 4, 5, 6, 7
 
@@ -90,7 +103,11 @@ counted as (
         min(case when choice = 1 then source_rank end) as source_rank,
         sum(case when choice = 1 then event_count end) as event_count,
         min(first_used_at) as first_used_at,
-        max(last_used_at) as last_used_at
+        max(last_used_at) as last_used_at,
+        max(last_event_at) as last_event_at,
+        max(last_loaded_at) as last_loaded_at,
+        max(last_granted_at) as last_granted_at,
+        max(last_revoked_at) as last_revoked_at
     from ranked
     group by org_id, app_id, connection_id, connector, account_key, usage_date
     {%- if is_incremental() %}
@@ -107,7 +124,11 @@ counted as (
         null as source_rank,
         null as event_count,
         null as first_used_at,
-        null as last_used_at
+        null as last_used_at,
+        null as last_event_at,
+        null as last_loaded_at,
+        null as last_granted_at,
+        null as last_revoked_at
     from days_to_count
     {%- endif %}
 
@@ -128,6 +149,10 @@ final as (
         cast(event_count as bigint) as event_count,
         first_used_at,
         last_used_at,
+        last_event_at,
+        last_loaded_at,
+        last_granted_at,
+        last_revoked_at,
         (select max(ledger.ledger_id) from ledger) as ledger_id,
         '{{ version }}' as definition_version
     from counted

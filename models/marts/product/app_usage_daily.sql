@@ -6,15 +6,9 @@ apps as (
 
 ),
 
-evidence as (
+completeness as (
 
-    select * from {{ ref('int_evidence') }}
-
-),
-
-source_days as (
-
-    select * from {{ ref('int_source_days') }}
+    select * from {{ ref('int_app_days') }}
 
 ),
 
@@ -46,31 +40,6 @@ app_days as (
     from apps
     inner join calendar
         on calendar.calendar_date between apps.first_seen_on and apps.expected_as_of_date
-
-),
-
-sources_of_apps as (
-
-    select distinct
-        org_id,
-        app_id,
-        connection_id
-    from evidence
-
-),
-
-completeness as (
-
-    select
-        sources_of_apps.org_id,
-        sources_of_apps.app_id,
-        source_days.usage_date,
-        count(*) as source_count,
-        sum(case when source_days.is_complete then 1 else 0 end) as complete_count
-    from sources_of_apps
-    inner join source_days
-        on sources_of_apps.connection_id = source_days.connection_id
-    group by 1, 2, 3
 
 ),
 
@@ -229,7 +198,7 @@ final as (
         case when is_known_30 then cast(users_30 as bigint) end as mau_30,
         case when is_known_90 then cast(users_90 as bigint) end as mau_90,
         case
-            when is_known_28 and complete_day_count >= 28 then average_users_28 / nullif(users_28, 0)
+            when is_known_28 and complete_day_count >= 28 then cast(average_users_28 as double precision) / nullif(users_28, 0)
         end as stickiness,
         case when is_known_1 then cast(event_count as bigint) end as event_count,
         is_known_1 and {{ days_between('usage_date', 'today') }} > restate_days as is_final,

@@ -6,21 +6,9 @@ apps as (
 
 ),
 
-evidence as (
+person_apps as (
 
-    select * from {{ ref('int_evidence') }}
-
-),
-
-streams as (
-
-    select * from {{ ref('int_streams') }}
-
-),
-
-source_days as (
-
-    select * from {{ ref('int_source_days') }}
+    select * from {{ ref('int_person_apps') }}
 
 ),
 
@@ -36,96 +24,9 @@ people as (
 
 ),
 
-orgs as (
-
-    select * from {{ ref('int_orgs') }}
-
-),
-
 usage_bands as (
 
     select * from {{ ref('usage_bands') }}
-
-),
-
-complete_sources as (
-
-    select
-        connection_id,
-        max(usage_date) as complete_on
-    from source_days
-    where is_complete
-    group by 1
-
-),
-
--- known only if everything that ever showed the person in the app goes on showing: the connection's events, and the
--- listing that the account came from
-judged_evidence as (
-
-    select
-        evidence.org_id,
-        evidence.app_id,
-        evidence.person_id,
-        evidence.person_class,
-        evidence.connector,
-        evidence.access_from,
-        case
-            when
-                complete_sources.complete_on >= apps.expected_as_of_date
-                and (
-                    evidence.shown_by = 'events'
-                    or {{ local_date('streams.complete_through', 'orgs.time_zone') }} > apps.expected_as_of_date
-                )
-                then 1
-            else 0
-        end as is_current
-    from evidence
-    inner join apps
-        on evidence.org_id = apps.org_id and evidence.app_id = apps.app_id
-    inner join orgs
-        on evidence.org_id = orgs.org_id
-    left join complete_sources
-        on evidence.connection_id = complete_sources.connection_id
-    left join streams
-        on evidence.connection_id = streams.connection_id and evidence.shown_by = streams.stream
-
-),
-
-connectors as (
-
-    select distinct
-        org_id,
-        app_id,
-        person_id,
-        connector
-    from judged_evidence
-
-),
-
-sources as (
-
-    select
-        org_id,
-        app_id,
-        person_id,
-        {{ dbt.listagg('connector', "','", 'order by connector') }} as sources
-    from connectors
-    group by 1, 2, 3
-
-),
-
-pairs as (
-
-    select
-        org_id,
-        app_id,
-        person_id,
-        min(person_class) as person_class,
-        min(access_from) as access_from,
-        min(is_current) = 1 as usage_known
-    from judged_evidence
-    group by 1, 2, 3
 
 ),
 
@@ -153,32 +54,33 @@ used as (
 joined as (
 
     select
-        pairs.org_id,
-        pairs.person_id,
-        pairs.app_id,
+        person_apps.org_id,
+        person_apps.person_id,
+        person_apps.app_id,
         people.user_email,
-        coalesce(people.person_class, pairs.person_class) as person_class,
-        pairs.usage_known,
-        sources.sources,
+        coalesce(people.person_class, person_apps.person_class) as person_class,
+        person_apps.usage_known,
+        person_apps.sources,
         apps.as_of_date,
         used.first_used_date,
         used.last_used_date,
         {%- for days in [7, 28, 30, 90] %}
         coalesce(used.active_days_{{ days }}, 0) as active_days_{{ days }},
         {%- endfor %}
-        greatest(least(pairs.access_from, used.first_used_date), apps.as_of_date - 29) as eligible_from,
+        greatest(least(person_apps.access_from, used.first_used_date), apps.as_of_date - 29) as eligible_from,
         greatest(people.on_leave_from, apps.as_of_date - 29) as leave_from,
         least(people.on_leave_to, apps.as_of_date) as leave_to,
         people.on_leave_from is not null as has_leave
-    from pairs
+    from person_apps
     inner join apps
-        on pairs.org_id = apps.org_id and pairs.app_id = apps.app_id
-    inner join sources
-        on pairs.org_id = sources.org_id and pairs.app_id = sources.app_id and pairs.person_id = sources.person_id
+        on person_apps.org_id = apps.org_id and person_apps.app_id = apps.app_id
     left join people
-        on pairs.org_id = people.org_id and pairs.person_id = people.person_id
+        on person_apps.org_id = people.org_id and person_apps.person_id = people.person_id
     left join used
-        on pairs.org_id = used.org_id and pairs.app_id = used.app_id and pairs.person_id = used.person_id
+        on
+            person_apps.org_id = used.org_id
+            and person_apps.app_id = used.app_id
+            and person_apps.person_id = used.person_id
 
 ),
 

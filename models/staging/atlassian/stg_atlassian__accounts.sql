@@ -2,13 +2,13 @@ with
 
 users as (
 
-    select * from {{ latest_records('atlassian', 'users') }} as records
+    select * from {{ record_states('atlassian', 'users') }} as records
 
 ),
 
 product_access as (
 
-    select * from {{ latest_records('atlassian', 'product_access') }} as records
+    select * from {{ record_states('atlassian', 'product_access') }} as records
 
 ),
 
@@ -50,7 +50,9 @@ users_renamed as (
         cast(null as timestamp) as license_assigned_at,
         {{ not_a_sentinel('last_active_at') }} as last_activity_at,
         cast(null as timestamp) as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from users
 
 ),
@@ -99,7 +101,9 @@ product_access_renamed as (
         cast(null as timestamp) as license_assigned_at,
         {{ not_a_sentinel('last_active_at') }} as last_activity_at,
         cast(null as timestamp) as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from product_access
 
 ),

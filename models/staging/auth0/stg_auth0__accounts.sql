@@ -2,7 +2,7 @@ with
 
 users as (
 
-    select * from {{ latest_records('auth0', 'users') }} as records
+    select * from {{ record_states('auth0', 'users') }} as records
 
 ),
 
@@ -38,7 +38,9 @@ renamed as (
         cast(null as timestamp) as license_assigned_at,
         {{ not_a_sentinel('last_login_at') }} as last_activity_at,
         {{ not_a_sentinel('created_at') }} as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from users
 
 )

@@ -2,7 +2,7 @@ with
 
 members as (
 
-    select * from {{ latest_records('bitwarden', 'members') }} as records
+    select * from {{ record_states('bitwarden', 'members') }} as records
 
 ),
 
@@ -41,7 +41,9 @@ renamed as (
         cast(null as timestamp) as license_assigned_at,
         cast(null as timestamp) as last_activity_at,
         cast(null as timestamp) as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from members
 
 )

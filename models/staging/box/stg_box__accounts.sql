@@ -2,7 +2,7 @@ with
 
 users as (
 
-    select * from {{ latest_records('box', 'users') }} as records
+    select * from {{ record_states('box', 'users') }} as records
 
 ),
 
@@ -40,7 +40,9 @@ renamed as (
         cast(null as timestamp) as license_assigned_at,
         cast(null as timestamp) as last_activity_at,
         {{ not_a_sentinel('created_at') }} as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from users
 
 )

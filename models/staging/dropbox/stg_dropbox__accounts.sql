@@ -2,7 +2,7 @@ with
 
 members as (
 
-    select * from {{ latest_records('dropbox', 'members') }} as records
+    select * from {{ record_states('dropbox', 'members') }} as records
 
 ),
 
@@ -43,7 +43,9 @@ renamed as (
         {{ not_a_sentinel('joined_at') }} as license_assigned_at,
         cast(null as timestamp) as last_activity_at,
         {{ not_a_sentinel('joined_at') }} as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from members
 
 )

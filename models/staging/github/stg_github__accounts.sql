@@ -2,13 +2,13 @@ with
 
 consumed_licenses as (
 
-    select * from {{ latest_records('github', 'consumed_licenses') }} as records
+    select * from {{ record_states('github', 'consumed_licenses') }} as records
 
 ),
 
 copilot_seats as (
 
-    select * from {{ latest_records('github', 'copilot_seats') }} as records
+    select * from {{ record_states('github', 'copilot_seats') }} as records
 
 ),
 
@@ -45,7 +45,9 @@ consumed_licenses_renamed as (
         cast(null as timestamp) as license_assigned_at,
         cast(null as timestamp) as last_activity_at,
         cast(null as timestamp) as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from consumed_licenses
 
 ),
@@ -81,13 +83,16 @@ copilot_seats_renamed as (
         {{ not_a_sentinel('copilot_seats.assigned_at', 'copilot_seats.fetched_at') }} as license_assigned_at,
         {{ not_a_sentinel('copilot_seats.last_activity_at', 'copilot_seats.fetched_at') }} as last_activity_at,
         cast(null as timestamp) as created_at,
-        copilot_seats.fetched_at
+        copilot_seats.fetched_at,
+        copilot_seats.valid_from,
+        copilot_seats.valid_to
     from copilot_seats
     left join consumed_licenses
         on
             copilot_seats.connection_id = consumed_licenses.connection_id
             and copilot_seats.login = consumed_licenses.login
             and not consumed_licenses.has_gone
+            and consumed_licenses.valid_to is null
 
 ),
 

@@ -2,13 +2,13 @@ with
 
 billable_members as (
 
-    select * from {{ latest_records('gitlab', 'billable_members') }} as records
+    select * from {{ record_states('gitlab', 'billable_members') }} as records
 
 ),
 
 users as (
 
-    select * from {{ latest_records('gitlab', 'users') }} as records
+    select * from {{ record_states('gitlab', 'users') }} as records
 
 ),
 
@@ -46,7 +46,9 @@ billable_members_renamed as (
         cast(null as timestamp) as license_assigned_at,
         {{ not_a_sentinel('last_activity_on') }} as last_activity_at,
         {{ not_a_sentinel('created_at') }} as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from billable_members
 
 ),
@@ -89,7 +91,9 @@ users_renamed as (
         cast(null as timestamp) as license_assigned_at,
         {{ not_a_sentinel('last_activity_on') }} as last_activity_at,
         {{ not_a_sentinel('created_at') }} as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from users
 
 ),

@@ -2,67 +2,71 @@ with
 
 users as (
 
-    select * from {{ latest_records('google_workspace', 'users') }} as records
+    select * from {{ record_states('google_workspace', 'users') }} as records
 
 ),
 
 licenses as (
 
-    select * from {{ latest_records('google_workspace', 'licenses') }} as records
+    select * from {{ record_states('google_workspace', 'licenses') }} as records
 
 ),
 
--- a user may hold several licences; the account names them all, one row stays one account
-licenses_by_account as (
+held_licenses as (
 
     select
         connection_id,
+        record_id,
         lower(trim(account_email)) as user_email,
-        {{ dbt.listagg('sku_name', "', '", 'order by sku_name') }} as license_name
+        sku_name as license_name,
+        cast(null as timestamp) as license_assigned_at,
+        valid_from,
+        valid_to
     from licenses
     where not has_gone
-    group by 1, 2
 
+),
+
+licensed as (
+    {{ with_licenses('users', 'held_licenses', 'lower(trim(accounts.email)) = licenses.user_email') }}
 ),
 
 renamed as (
 
     select
         -- ids
-        users.account_id,
-        users.org_id,
-        users.connection_id,
+        account_id,
+        org_id,
+        connection_id,
         'google_workspace' as connector,
         'users' as stream,
-        users.record_id,
+        listed_id as record_id,
 
         -- strings
         'Google Workspace' as app_name,
-        lower(trim(users.email)) as user_email,
-        users.display_name as user_name,
+        lower(trim(email)) as user_email,
+        display_name as user_name,
         case
-            when users.has_gone then 'deprovisioned'
-            when users.is_suspended or users.is_archived then 'suspended'
+            when has_gone then 'deprovisioned'
+            when is_suspended or is_archived then 'suspended'
             else 'active'
         end as account_status,
         'unknown' as account_kind,
-        licenses_by_account.license_name,
+        license_name,
         'successful_login' as last_activity_basis,
 
         -- booleans
-        users.is_complete_listing,
-        users.has_gone as is_gone,
+        is_complete_listing,
+        has_gone as is_gone,
 
         -- timestamps
-        cast(null as timestamp) as license_assigned_at,
-        {{ not_a_sentinel('users.last_login_at', 'users.fetched_at') }} as last_activity_at,
-        {{ not_a_sentinel('users.created_at', 'users.fetched_at') }} as created_at,
-        users.fetched_at
-    from users
-    left join licenses_by_account
-        on
-            users.connection_id = licenses_by_account.connection_id
-            and lower(trim(users.email)) = licenses_by_account.user_email
+        license_assigned_at,
+        {{ not_a_sentinel('last_login_at') }} as last_activity_at,
+        {{ not_a_sentinel('created_at') }} as created_at,
+        fetched_at,
+        held_from as valid_from,
+        held_to as valid_to
+    from licensed
 
 )
 

@@ -2,7 +2,7 @@ with
 
 users as (
 
-    select * from {{ latest_records('hubspot', 'users') }} as records
+    select * from {{ record_states('hubspot', 'users') }} as records
 
 ),
 
@@ -34,7 +34,9 @@ renamed as (
         cast(null as timestamp) as license_assigned_at,
         cast(null as timestamp) as last_activity_at,
         cast(null as timestamp) as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from users
 
 )

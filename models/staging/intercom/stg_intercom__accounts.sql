@@ -2,7 +2,7 @@ with
 
 admins as (
 
-    select * from {{ latest_records('intercom', 'admins') }} as records
+    select * from {{ record_states('intercom', 'admins') }} as records
 
 ),
 
@@ -34,7 +34,9 @@ renamed as (
         cast(null as timestamp) as license_assigned_at,
         cast(null as timestamp) as last_activity_at,
         cast(null as timestamp) as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from admins
 
 )

@@ -2,7 +2,7 @@ with
 
 members as (
 
-    select * from {{ latest_records('launchdarkly', 'members') }} as records
+    select * from {{ record_states('launchdarkly', 'members') }} as records
 
 ),
 
@@ -27,7 +27,7 @@ renamed as (
             else 'active'
         end as account_status,
         'unknown' as account_kind,
-        role as license_name,
+        cast(null as varchar(256)) as license_name,
         'any_activity' as last_activity_basis,
 
         -- booleans
@@ -38,7 +38,9 @@ renamed as (
         cast(null as timestamp) as license_assigned_at,
         {{ not_a_sentinel('last_seen_at') }} as last_activity_at,
         {{ not_a_sentinel('created_at') }} as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from members
 
 )

@@ -2,80 +2,86 @@ with
 
 users as (
 
-    select * from {{ latest_records('microsoft365', 'users') }} as records
+    select * from {{ record_states('microsoft365', 'users') }} as records
 
 ),
 
 licenses as (
 
-    select * from {{ latest_records('microsoft365', 'licenses') }} as records
+    select * from {{ record_states('microsoft365', 'licenses') }} as records
 
 ),
 
 subscribed_skus as (
 
-    select * from {{ latest_records('microsoft365', 'subscribed_skus') }} as records
+    select * from {{ record_states('microsoft365', 'subscribed_skus') }} as records
 
 ),
 
 active_users as (
 
-    select * from {{ latest_records('microsoft365', 'active_users') }} as records
+    select * from {{ record_states('microsoft365', 'active_users') }} as records
 
 ),
 
--- a user may hold several licences; the account names them all, one row stays one account
-licenses_by_account as (
+held_licenses as (
 
     select
         licenses.connection_id,
+        licenses.record_id,
         licenses.account_id,
-        {{ dbt.listagg('subscribed_skus.sku_name', "', '", 'order by subscribed_skus.sku_name') }} as license_name
+        subscribed_skus.sku_name as license_name,
+        cast(null as timestamp) as license_assigned_at,
+        licenses.valid_from,
+        licenses.valid_to
     from licenses
     inner join subscribed_skus
         on licenses.connection_id = subscribed_skus.connection_id and licenses.sku_id = subscribed_skus.sku_id
-    where not licenses.has_gone
-    group by 1, 2
+    where not licenses.has_gone and subscribed_skus.valid_to is null
 
+),
+
+licensed as (
+    {{ with_licenses('users', 'held_licenses', 'accounts.account_id = licenses.account_id') }}
 ),
 
 users_renamed as (
 
     select
         -- ids
-        users.account_id,
-        users.org_id,
-        users.connection_id,
+        account_id,
+        org_id,
+        connection_id,
         'microsoft365' as connector,
         'users' as stream,
-        users.record_id,
+        listed_id as record_id,
 
         -- strings
         'Microsoft 365' as app_name,
-        lower(trim(coalesce(users.email, users.user_principal_name))) as user_email,
-        users.display_name as user_name,
+        lower(trim(coalesce(email, user_principal_name))) as user_email,
+        display_name as user_name,
         case
-            when users.has_gone then 'deprovisioned'
-            when not users.is_enabled then 'suspended'
-            when users.is_enabled then 'active'
+            when has_gone then 'deprovisioned'
+            when not is_enabled then 'suspended'
+            when is_enabled then 'active'
             else 'unknown'
         end as account_status,
-        case when users.user_type = 'Guest' then 'external' else 'unknown' end as account_kind,
-        licenses_by_account.license_name,
+        case when user_type = 'Guest' then 'external' else 'unknown' end as account_kind,
+        license_name,
         'successful_login' as last_activity_basis,
 
         -- booleans
-        users.is_complete_listing,
-        users.has_gone as is_gone,
+        is_complete_listing,
+        has_gone as is_gone,
 
         -- timestamps
-        cast(null as timestamp) as license_assigned_at,
-        {{ not_a_sentinel('users.last_successful_login_at', 'users.fetched_at') }} as last_activity_at,
-        {{ not_a_sentinel('users.created_at', 'users.fetched_at') }} as created_at,
-        users.fetched_at
-    from users
-    left join licenses_by_account
-        on users.connection_id = licenses_by_account.connection_id and users.account_id = licenses_by_account.account_id
+        license_assigned_at,
+        {{ not_a_sentinel('last_successful_login_at') }} as last_activity_at,
+        {{ not_a_sentinel('created_at') }} as created_at,
+        fetched_at,
+        held_from as valid_from,
+        held_to as valid_to
+    from licensed
 
 ),
 
@@ -114,7 +120,9 @@ products_renamed as (
         cast(null as timestamp) as license_assigned_at,
         {{ not_a_sentinel(product ~ '_active_on') }} as last_activity_at,
         cast(null as timestamp) as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from active_users
     where has_{{ product }}_license
     {%- if not loop.last %}

@@ -2,7 +2,7 @@ with
 
 members as (
 
-    select * from {{ latest_records('miro', 'members') }} as records
+    select * from {{ record_states('miro', 'members') }} as records
 
 ),
 
@@ -42,7 +42,9 @@ renamed as (
         {{ not_a_sentinel('license_assigned_at') }} as license_assigned_at,
         {{ not_a_sentinel('last_activity_at') }} as last_activity_at,
         cast(null as timestamp) as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from members
 
 )

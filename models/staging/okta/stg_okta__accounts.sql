@@ -2,13 +2,13 @@ with
 
 users as (
 
-    select * from {{ latest_records('okta', 'users') }} as records
+    select * from {{ record_states('okta', 'users') }} as records
 
 ),
 
 app_users as (
 
-    select * from {{ latest_records('okta', 'app_users') }} as records
+    select * from {{ record_states('okta', 'app_users') }} as records
 
 ),
 
@@ -46,7 +46,9 @@ users_renamed as (
         cast(null as timestamp) as license_assigned_at,
         {{ not_a_sentinel('last_login_at') }} as last_activity_at,
         {{ not_a_sentinel('created_at') }} as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from users
 
 ),
@@ -83,7 +85,9 @@ app_users_renamed as (
         {{ not_a_sentinel('assigned_at') }} as license_assigned_at,
         cast(null as timestamp) as last_activity_at,
         {{ not_a_sentinel('assigned_at') }} as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from app_users
 
 ),

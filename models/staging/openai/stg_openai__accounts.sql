@@ -2,7 +2,7 @@ with
 
 users as (
 
-    select * from {{ latest_records('openai', 'users') }} as records
+    select * from {{ record_states('openai', 'users') }} as records
 
 ),
 
@@ -38,7 +38,9 @@ renamed as (
         cast(null as timestamp) as license_assigned_at,
         {{ not_a_sentinel('api_key_last_used_at') }} as last_activity_at,
         {{ not_a_sentinel('added_at') }} as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from users
 
 )

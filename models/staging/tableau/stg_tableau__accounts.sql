@@ -2,7 +2,7 @@ with
 
 users as (
 
-    select * from {{ latest_records('tableau', 'users') }} as records
+    select * from {{ record_states('tableau', 'users') }} as records
 
 ),
 
@@ -30,7 +30,12 @@ renamed as (
             else 'active'
         end as account_status,
         'unknown' as account_kind,
-        case when site_role not in ('Guest', 'Unlicensed') then site_role end as license_name,
+        case
+            when site_role like '%Creator' then 'Creator'
+            when site_role like '%Explorer%' then 'Explorer'
+            when site_role in ('Viewer', 'ReadOnly') then 'Viewer'
+            when site_role not in ('Guest', 'Unlicensed') then site_role
+        end as license_name,
         'successful_login' as last_activity_basis,
 
         -- booleans
@@ -41,7 +46,9 @@ renamed as (
         cast(null as timestamp) as license_assigned_at,
         {{ not_a_sentinel('last_login_at') }} as last_activity_at,
         cast(null as timestamp) as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from users
 
 )

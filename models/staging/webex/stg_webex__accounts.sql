@@ -2,77 +2,78 @@ with
 
 people as (
 
-    select * from {{ latest_records('webex', 'people') }} as records
+    select * from {{ record_states('webex', 'people') }} as records
 
 ),
 
 licenses as (
 
-    select * from {{ latest_records('webex', 'licenses') }} as records
+    select * from {{ record_states('webex', 'licenses') }} as records
 
 ),
 
--- a person has a list of licence ids; the account names them all, one row stays one account
-licenses_by_account as (
+named_licenses as (
 
     select
-        people.connection_id,
-        people.account_id,
-        {{ dbt.listagg('licenses.license_name', "', '", 'order by licenses.license_name') }} as license_name
-    from people
-    inner join licenses
-        on
-            people.connection_id = licenses.connection_id
-            and people.license_ids like '%"' || licenses.license_id || '"%'
-    where not licenses.has_gone
-    group by 1, 2
+        connection_id,
+        record_id,
+        license_id,
+        license_name,
+        cast(null as timestamp) as license_assigned_at,
+        valid_from,
+        valid_to
+    from licenses
+    where not has_gone
 
+),
+
+-- a person has a list of licence ids
+licensed as (
+    {{ with_licenses('people', 'named_licenses', "accounts.license_ids like '%\"' || licenses.license_id || '\"%'") }}
 ),
 
 renamed as (
 
     select
         -- ids
-        people.account_id,
-        people.org_id,
-        people.connection_id,
+        account_id,
+        org_id,
+        connection_id,
         'webex' as connector,
         'people' as stream,
-        people.record_id,
+        listed_id as record_id,
 
         -- strings
         'Webex' as app_name,
-        lower(trim(people.email)) as user_email,
-        people.display_name as user_name,
+        lower(trim(email)) as user_email,
+        display_name as user_name,
         case
-            when people.has_gone then 'deprovisioned'
-            when people.is_invite_pending then 'invited'
-            when not people.is_login_enabled then 'suspended'
-            when people.is_login_enabled then 'active'
+            when has_gone then 'deprovisioned'
+            when is_invite_pending then 'invited'
+            when not is_login_enabled then 'suspended'
+            when is_login_enabled then 'active'
             else 'unknown'
         end as account_status,
         case
-            when people.account_type = 'person' then 'human'
-            when people.account_type in ('appuser', 'bot') then 'service'
+            when account_type = 'person' then 'human'
+            when account_type in ('appuser', 'bot') then 'service'
             else 'unknown'
         end as account_kind,
-        licenses_by_account.license_name,
+        license_name,
         'any_activity' as last_activity_basis,
 
         -- booleans
-        people.is_complete_listing,
-        people.has_gone as is_gone,
+        is_complete_listing,
+        has_gone as is_gone,
 
         -- timestamps
-        cast(null as timestamp) as license_assigned_at,
-        {{ not_a_sentinel('people.last_activity_at', 'people.fetched_at') }} as last_activity_at,
-        {{ not_a_sentinel('people.created_at', 'people.fetched_at') }} as created_at,
-        people.fetched_at
-    from people
-    left join licenses_by_account
-        on
-            people.connection_id = licenses_by_account.connection_id
-            and people.account_id = licenses_by_account.account_id
+        license_assigned_at,
+        {{ not_a_sentinel('last_activity_at') }} as last_activity_at,
+        {{ not_a_sentinel('created_at') }} as created_at,
+        fetched_at,
+        held_from as valid_from,
+        held_to as valid_to
+    from licensed
 
 )
 

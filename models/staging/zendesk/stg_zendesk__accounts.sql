@@ -2,7 +2,7 @@ with
 
 users as (
 
-    select * from {{ latest_records('zendesk', 'users') }} as records
+    select * from {{ record_states('zendesk', 'users') }} as records
 
 ),
 
@@ -28,7 +28,8 @@ renamed as (
             else 'unknown'
         end as account_status,
         'unknown' as account_kind,
-        role as license_name,
+        -- agents and administrators take the same seat
+        case when role in ('agent', 'admin') then 'Agent' end as license_name,
         'successful_login' as last_activity_basis,
 
         -- booleans
@@ -39,7 +40,9 @@ renamed as (
         cast(null as timestamp) as license_assigned_at,
         {{ not_a_sentinel('last_login_at') }} as last_activity_at,
         {{ not_a_sentinel('created_at') }} as created_at,
-        fetched_at
+        fetched_at,
+        valid_from,
+        valid_to
     from users
 
 )

@@ -1,0 +1,50 @@
+with
+
+people as (
+
+    select * from {{ ref('dim_people') }}
+
+),
+
+orgs as (
+
+    select * from {{ ref('int_orgs') }}
+
+),
+
+-- HR gives the last day, not an hour: access may be used until the end of so many days after it
+leavers as (
+
+    select
+        people.org_id,
+        people.person_id,
+        people.left_on,
+        people.left_on + {{ var('offboarding_grace_days') }} as allowed_through,
+        {{ day_starts_at('people.left_on + 1 + ' ~ var('offboarding_grace_days'), 'orgs.time_zone') }} as overdue_at,
+        {{ local_date(now(), 'orgs.time_zone') }} as today,
+        people.started_on
+    from people
+    inner join orgs
+        on people.org_id = orgs.org_id
+    where people.person_class = 'human' and people.left_on is not null
+
+),
+
+overdue as (
+
+    select
+        org_id,
+        person_id,
+        left_on,
+        allowed_through,
+        overdue_at,
+        today
+    from leavers
+    where
+        allowed_through < today
+        -- hired again
+        and not coalesce(started_on > left_on and started_on <= today, false)
+
+)
+
+select * from overdue

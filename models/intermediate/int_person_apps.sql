@@ -1,0 +1,128 @@
+with
+
+evidence as (
+
+    select * from {{ ref('int_evidence') }}
+
+),
+
+apps as (
+
+    select * from {{ ref('int_apps') }}
+
+),
+
+app_sources as (
+
+    select * from {{ ref('int_app_sources') }}
+
+),
+
+streams as (
+
+    select * from {{ ref('int_streams') }}
+
+),
+
+orgs as (
+
+    select * from {{ ref('int_orgs') }}
+
+),
+
+-- known as far as everything that ever showed the person in the app has told: the connection's events, and the listing
+-- that the account came from
+judged_evidence as (
+
+    select
+        evidence.org_id,
+        evidence.app_id,
+        evidence.person_id,
+        evidence.person_class,
+        evidence.connector,
+        evidence.access_from,
+        app_sources.starts_on,
+        case
+            when app_sources.complete_on is null then cast('2000-01-01' as date)
+            when evidence.shown_by = 'events' then app_sources.complete_on
+            when streams.complete_through is null then cast('2000-01-01' as date)
+            else
+                least(
+                    app_sources.complete_on, {{ local_date('streams.complete_through', 'orgs.time_zone') }} - 1
+                )
+        end as known_through
+    from evidence
+    inner join orgs
+        on evidence.org_id = orgs.org_id
+    left join app_sources
+        on
+            evidence.org_id = app_sources.org_id
+            and evidence.app_id = app_sources.app_id
+            and evidence.connection_id = app_sources.connection_id
+    left join streams
+        on evidence.connection_id = streams.connection_id and evidence.shown_by = streams.stream
+
+),
+
+connectors as (
+
+    select distinct
+        org_id,
+        app_id,
+        person_id,
+        connector
+    from judged_evidence
+
+),
+
+sources as (
+
+    select
+        org_id,
+        app_id,
+        person_id,
+        {{ dbt.listagg('connector', "','", 'order by connector') }} as sources
+    from connectors
+    group by 1, 2, 3
+
+),
+
+person_apps as (
+
+    select
+        org_id,
+        app_id,
+        person_id,
+        min(person_class) as person_class,
+        min(access_from) as access_from,
+        max(starts_on) as history_from,
+        min(known_through) as known_through
+    from judged_evidence
+    group by 1, 2, 3
+
+),
+
+final as (
+
+    select
+        person_apps.org_id,
+        person_apps.app_id,
+        person_apps.person_id,
+        person_apps.person_class,
+        sources.sources,
+        person_apps.access_from,
+        person_apps.history_from,
+        person_apps.known_through,
+        person_apps.known_through >= apps.expected_as_of_date as usage_known
+    from person_apps
+    inner join apps
+        on person_apps.org_id = apps.org_id and person_apps.app_id = apps.app_id
+    inner join sources
+        on
+            person_apps.org_id = sources.org_id
+            and person_apps.app_id = sources.app_id
+            and person_apps.person_id = sources.person_id
+
+)
+
+select * from final

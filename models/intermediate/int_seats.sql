@@ -1,0 +1,244 @@
+with
+
+account_states as (
+
+    select * from {{ ref('int_account_states') }}
+
+),
+
+accounts as (
+
+    select * from {{ ref('dim_accounts') }}
+
+),
+
+contracts as (
+
+    select * from {{ ref('int_contracts') }}
+
+),
+
+apps as (
+
+    select * from {{ ref('int_apps') }}
+
+),
+
+orgs as (
+
+    select * from {{ ref('int_orgs') }}
+
+),
+
+free_licenses as (
+
+    select * from {{ ref('free_licenses') }}
+
+),
+
+-- a vendor that names licences says who holds none; of one that names none, every account may hold a seat
+apps_with_licenses as (
+
+    select distinct
+        org_id,
+        app_id
+    from account_states
+    where license_name is not null
+
+),
+
+holders as (
+
+    select
+        account_states.*,
+        coalesce({{ normalized_name('account_states.license_name') }}, '') as license_key,
+        min(case when account_states.connector = account_states.app_id then 1 else 2 end) over (
+            partition by account_states.org_id, account_states.app_id
+        ) as surest_listing
+    from account_states
+    left join apps_with_licenses
+        on
+            account_states.org_id = apps_with_licenses.org_id
+            and account_states.app_id = apps_with_licenses.app_id
+    left join free_licenses
+        on
+            account_states.app_id = free_licenses.app_id
+            and {{ normalized_name('account_states.license_name') }}
+            = {{ normalized_name('free_licenses.license_name') }}
+    where
+        account_states.account_id is not null
+        and not account_states.is_gone
+        and account_states.account_status <> 'deprovisioned'
+        and free_licenses.app_id is null
+        and (account_states.license_name is not null or apps_with_licenses.app_id is null)
+
+),
+
+-- where no licence is named, an identity provider's list of who may use an app gives way to the app's own
+seats as (
+
+    select
+        holders.*,
+        case
+            when
+                lag(valid_to) over (
+                    partition by connection_id, stream, record_id, license_key order by valid_from
+                ) = valid_from
+                then 0
+            else 1
+        end as begins
+    from holders
+    where license_key <> '' or surest_listing = case when connector = app_id then 1 else 2 end
+
+),
+
+-- an account changes while it holds its licence: the licence was assigned before the first of these states
+held as (
+
+    select
+        seats.*,
+        sum(begins) over (
+            partition by connection_id, stream, record_id, license_key
+            order by valid_from
+            rows between unbounded preceding and current row
+        ) as holding
+    from seats
+
+),
+
+assigned as (
+
+    select
+        held.*,
+        min(valid_from) over (partition by connection_id, stream, record_id, license_key, holding) as holding_from
+    from held
+
+),
+
+dated as (
+
+    select
+        assigned.*,
+        {{ local_date(
+            "coalesce(assigned.license_assigned_at, "
+            ~ "case when assigned.holding_from = cast('2000-01-01' as timestamp) "
+            ~ "then assigned.created_at else assigned.holding_from end)",
+            'orgs.time_zone'
+        ) }} as assigned_on,
+        case
+            when assigned.last_activity_basis = 'report_date' then cast(assigned.last_activity_at as date)
+            -- an attempt to log in is no use
+            when assigned.last_activity_basis <> 'login_attempt'
+                then {{ local_date('assigned.last_activity_at', 'orgs.time_zone') }}
+        end as last_activity_on,
+        {{ local_date('assigned.valid_from', 'orgs.time_zone') }} as state_from,
+        {{ local_date('assigned.valid_to', 'orgs.time_zone') }} - 1 as state_to
+    from assigned
+    inner join orgs
+        on assigned.org_id = orgs.org_id
+
+),
+
+-- a licence goes by the contract's name; where one is bought and one is held they are the same, whatever it is called
+contract_names as (
+
+    select
+        contracts.org_id,
+        contracts.app_id,
+        contracts.license_key,
+        min(contracts.published_name) as license_name,
+        max(case
+            when
+                contracts.starts_on <= apps.as_of_date
+                and (contracts.ends_on >= apps.as_of_date or contracts.ends_on is null)
+                then 1
+            else 0
+        end) as is_in_force
+    from contracts
+    inner join apps
+        on contracts.org_id = apps.org_id and contracts.app_id = apps.app_id
+    group by 1, 2, 3
+
+),
+
+only_contracts as (
+
+    select
+        org_id,
+        app_id,
+        min(license_name) as license_name
+    from contract_names
+    where is_in_force = 1
+    group by 1, 2
+    having count(*) = 1
+
+),
+
+only_licenses as (
+
+    select
+        dated.org_id,
+        dated.app_id,
+        min(dated.license_key) as license_key
+    from dated
+    inner join apps
+        on dated.org_id = apps.org_id and dated.app_id = apps.app_id
+    where
+        dated.state_to >= cast({{ dbt.date_trunc('month', 'apps.as_of_date') }} as date)
+        or dated.state_to is null
+    group by 1, 2
+    having count(distinct dated.license_key) = 1
+
+),
+
+named as (
+
+    select
+        dated.org_id,
+        dated.app_id,
+        coalesce(
+            contract_names.license_name,
+            case when only_licenses.license_key = dated.license_key then only_contracts.license_name end,
+            min(trim(dated.license_name)) over (partition by dated.org_id, dated.app_id, dated.license_key)
+        ) as license_name,
+        dated.connector,
+        dated.connection_id,
+        dated.stream,
+        dated.record_id,
+        dated.account_id,
+        dated.user_email,
+        dated.account_status,
+        dated.last_activity_on,
+        dated.last_activity_basis is not null as tells_last_activity,
+        dated.assigned_on,
+        greatest(dated.state_from, dated.assigned_on) as held_from,
+        dated.state_to as held_to
+    from dated
+    left join contract_names
+        on
+            dated.org_id = contract_names.org_id
+            and dated.app_id = contract_names.app_id
+            and dated.license_key = contract_names.license_key
+    left join only_licenses
+        on dated.org_id = only_licenses.org_id and dated.app_id = only_licenses.app_id
+    left join only_contracts
+        on dated.org_id = only_contracts.org_id and dated.app_id = only_contracts.app_id
+
+),
+
+final as (
+
+    select
+        named.*,
+        accounts.person_id,
+        accounts.person_class
+    from named
+    inner join accounts
+        on named.connection_id = accounts.connection_id and named.account_id = accounts.account_key
+    where
+        named.license_name is not null
+        and (named.held_to >= named.held_from or named.held_to is null)
+
+)
+
+select * from final

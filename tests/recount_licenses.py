@@ -1,0 +1,343 @@
+"""Seats, what licences waste, and the access of people who left, counted from the sandbox's truth as in `recount`.
+
+It follows METRICS parts 5, 6 and 10 for a first run, at which every listing is read once: an account is then as old as
+it says, and has been since as it is now.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Set
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from ingestion.sandbox import Sandbox
+from ingestion.sandbox.sandbox import TrueAccount, TrueEvent
+from tests.recount import SILENT_ABOUT_CREATION, SOURCES, Recount, Row, is_on_leave
+
+STATES = ("exempt", "undeprovisioned", "suspended", "unknown", "active", "grace", "never_used", "idle")
+RECLAIMABLE = ("idle", "never_used", "undeprovisioned", "suspended")
+# What these apps state in their listings as the last log-in; Slack states none.
+LOG_INS = {"zoom": {"Sign in"}, "google_workspace": {"login_success"}, "okta": {"user.session.start"}}
+# Slack bills for who did any of these lately; an administrator's work on accounts is none.
+BILLED_AFTER = {"user_login", "file_downloaded", "file_uploaded", "user_channel_join", "public_channel_created"}
+BILLED_FOR = timedelta(days=28)
+GRACE = timedelta(days=1)
+
+
+class Seat(NamedTuple):
+    org_id: str
+    app_id: str
+    license_name: str
+    account: TrueAccount
+
+
+@dataclass
+class LicenseRecount(Recount):
+    """The three tables, keyed as they are published. `occurred`: all that happened by now, shown by now or not."""
+
+    occurred: list[TrueEvent] = field(default_factory=list)
+
+    def _own_events(self, account: TrueAccount, codes: Set[str]) -> list[TrueEvent]:
+        """Which of these an account did in its own app, with success."""
+        return [
+            event
+            for event in self._occurred_by_account[account.connection_id, account.account_id]
+            if event.app_id == account.app_id and event.event_code in codes
+        ]
+
+    @cached_property
+    def _occurred_by_account(self) -> dict[tuple[str, str], list[TrueEvent]]:
+        found: dict[tuple[str, str], list[TrueEvent]] = defaultdict(list)
+        for event in self.occurred:
+            if event.occurred_at <= self.now and event.status != "failure":
+                found[event.connection_id, event.account_id].append(event)
+        return found
+
+    # ---- contracts and seats
+
+    def _contracts(self, org_id: str, app_id: str, day: date) -> dict[str, list[Row]]:
+        """Licence -> its contracts in force on a day."""
+        found: dict[str, list[Row]] = defaultdict(list)
+        for row in self.truth.product["app_contracts"]:
+            is_in_force = row["starts_on"] <= day and (row["ends_on"] is None or day <= row["ends_on"])
+            if (row["org_id"], row["app_id"]) == (org_id, app_id) and is_in_force:
+                found[row["license_name"]].append(row)
+        return found
+
+    def _license(self, account: TrueAccount) -> str | None:
+        """The licence that an account holds, by its contract's name. Free ones are none."""
+        bought = self._contracts(account.org_id, account.app_id, self._last_day(account.org_id, account.app_id))
+        if account.app_id == account.connector == "slack":
+            is_member = account.account_kind not in ("service", "external") and not account.closed_at
+            is_billed = any(self.now - e.occurred_at < BILLED_FOR for e in self._own_events(account, BILLED_AFTER))
+            held = "Billed" if is_member and is_billed else None
+        elif account.app_id in ("zoom", "google_workspace") and account.app_id == account.connector:
+            held = account.license_name if account.license_name != "basic" else None
+        elif account.app_id in ("zoom", "slack") and account.app_id in self._own_apps(account.org_id):
+            return None  # the app's own listing names who holds a licence; Okta's assignments do not
+        else:
+            held = "the only one there is" if not account.closed_at else None
+        if held is None or held in bought:
+            return held
+        return next(iter(bought)) if len(bought) == 1 else None
+
+    def _own_apps(self, org_id: str) -> set[str]:
+        return {account.app_id for account in self.truth.accounts if account.org_id == org_id and _is_own(account)}
+
+    def _last_day(self, org_id: str, app_id: str) -> date:
+        """The as-of day; of an app that nothing shows, yesterday."""
+        if (org_id, app_id) in self._sources:
+            return self.as_of(org_id, app_id)
+        return self._day(org_id, self.now) - timedelta(days=1)
+
+    @cached_property
+    def seats(self) -> list[Seat]:
+        found = []
+        for account in self.truth.accounts:
+            license_name = self._license(account)
+            if license_name is not None:
+                found.append(Seat(account.org_id, account.app_id, license_name, account))
+        return found
+
+    def _assigned_on(self, account: TrueAccount) -> date | None:
+        is_silent = account.connector in SILENT_ABOUT_CREATION
+        return None if is_silent else self._day(account.org_id, account.created_at)
+
+    def _cannot_log_in(self, account: TrueAccount) -> bool:
+        if account.app_id == account.connector == "okta":
+            person = self._people.get((account.org_id, account.person_id or ""))
+            return person is not None and is_on_leave(person, self._day(account.org_id, self.now))
+        return account.closed_at is not None
+
+    def _last_used(self, seat: Seat, day: date) -> date | None:
+        key = (seat.org_id, seat.app_id, self._person(seat.account))
+        days = [used for used in self.active[key] if used <= day]
+        if _is_own(seat.account) and (codes := LOG_INS.get(seat.app_id)):
+            stated = [event.occurred_at for event in self._own_events(seat.account, codes)]
+            days += [min(self._day(seat.org_id, max(stated)), day)] if stated else []
+        return max(days, default=None)
+
+    def _is_known(self, seat: Seat, day: date) -> bool:
+        key = (seat.org_id, seat.app_id, self._person(seat.account))
+        is_last = day == self.as_of(seat.org_id, seat.app_id)
+        until = self.expected_as_of(seat.org_id, self._sources[seat.org_id, seat.app_id]) if is_last else day
+        return all((self._complete_on(seat.org_id, c) or date.min) >= until for c in self.evidence[key])
+
+    def _idle_after(self, org_id: str, app_id: str) -> int:
+        days = {row["app_id"]: row["idle_after_days"] for row in self._settings(org_id)}
+        return int(days.get(app_id, days.get(None, 30)))
+
+    def _settings(self, org_id: str) -> list[Row]:
+        return [row for row in self.truth.product["usage_settings"] if row["org_id"] == org_id]
+
+    def _exempt_until(self, account: TrueAccount) -> list[date | None]:
+        """The last days of the account's exemptions, None for those without an end."""
+        return [
+            row["expires_on"]
+            for row in self.truth.product["license_exemptions"]
+            if (row["org_id"], row["app_id"]) == (account.org_id, account.app_id)
+            and row["account_email"].lower() == (account.account_email or "").lower()
+        ]
+
+    def _is_exempted(self, account: TrueAccount, day: date) -> bool:
+        return any(until is None or day <= until for until in self._exempt_until(account))
+
+    def state(self, seat: Seat, day: date) -> str:
+        """The state of a seat at the end of a day: the first that fits."""
+        account = seat.account
+        key = (seat.org_id, seat.app_id, self._person(account))
+        person = self._people.get((key[0], key[2]))
+        has_left = person is not None and person["left_on"] is not None and person["left_on"] <= day
+        if self.person_class(key[0], key[2]) == "service" or (self._is_exempted(account, day) and not has_left):
+            return "exempt"
+        if has_left:
+            return "undeprovisioned"
+        if self._cannot_log_in(account):
+            return "suspended"
+        if not self._is_known(seat, day):
+            return "unknown"
+        used, assigned = self._last_used(seat, day), self._assigned_on(account)
+        if used and (day - used).days < self._idle_after(seat.org_id, seat.app_id):
+            return "active"
+        if (assigned and (day - assigned).days < 60) or (person and is_on_leave(person, day)):
+            return "grace"
+        access = self.access.get(key)
+        is_seen_from_the_start = access is not None and self._history_start(seat.org_id) <= access
+        return "never_used" if used is None and is_seen_from_the_start else "idle"
+
+    def _is_held(self, seat: Seat, day: date) -> bool:
+        assigned = self._assigned_on(seat.account)
+        return assigned is None or assigned <= day
+
+    @cached_property
+    def license_seats(self) -> dict[tuple[str, str, str, str], Row]:
+        """A row per seat at the end of the as-of day."""
+        rows: dict[tuple[str, str, str, str], Row] = {}
+        for seat in self.seats:
+            as_of = self.as_of(seat.org_id, seat.app_id)
+            if not self._is_held(seat, as_of):
+                continue
+            person_id, state = self._person(seat.account), self.state(seat, as_of)
+            is_known = self._is_known(seat, as_of)
+            rate = self.user_app_usage[seat.org_id, person_id, seat.app_id]["active_day_rate_30"]
+            email = seat.account.account_email
+            rows[seat.org_id, seat.app_id, seat.license_name, seat.account.account_id] = {
+                "person_id": person_id,
+                "user_email": email.lower() if email else None,
+                "seat_state": state,
+                "is_underused": state == "active" and (rate or 0) < 0.3,
+                "last_used_date": self._last_used(seat, as_of) if is_known else None,
+                "assigned_on": self._assigned_on(seat.account),
+                "usage_known": is_known,
+                "as_of_date": as_of,
+            }
+        return rows
+
+    @cached_property
+    def license_utilization(self) -> dict[tuple[str, str, str], Row]:
+        """A row per licence that is bought or held on the as-of day."""
+        apps = {(row["org_id"], row["app_id"]) for row in self.truth.product["app_contracts"]}
+        rows: dict[tuple[str, str, str], Row] = {}
+        for org_id, app_id in apps | {seat[:2] for seat in self.seats}:
+            as_of = self._last_day(org_id, app_id)
+            bought = self._contracts(org_id, app_id, as_of)
+            held = {seat.license_name for seat in self.seats if seat[:2] == (org_id, app_id)}
+            for name in bought.keys() | held:
+                rows[org_id, app_id, name] = self._utilization(org_id, app_id, name, as_of)
+        return rows
+
+    def _utilization(self, org_id: str, app_id: str, name: str, as_of: date) -> Row:
+        seats = [seat for seat in self.seats if seat[:3] == (org_id, app_id, name)]
+        is_listed = any(row[:2] == (org_id, app_id) for row in self.seats)
+        contracts = self._contracts(org_id, app_id, as_of).get(name, [])
+        purchased = sum(row["purchased"] for row in contracts) if contracts else None
+        states = Counter(self.state(seat, as_of) for seat in seats if self._is_held(seat, as_of))
+        assigned = sum(states.values()) if is_listed else None
+        own = [row for key, row in self.license_seats.items() if key[:3] == (org_id, app_id, name)]
+        underused = sum(row["is_underused"] for row in own)
+        counts = {state: states[state] if is_listed else None for state in STATES}
+        row: Row = {
+            "purchased": purchased,
+            "assigned": assigned,
+            "unassigned": None if None in (purchased, assigned) else max(0, (purchased or 0) - (assigned or 0)),
+            "over_assigned": None if None in (purchased, assigned) else max(0, (assigned or 0) - (purchased or 0)),
+            **counts,
+            "active": states["active"] - underused if is_listed else None,
+            "underused": underused if is_listed else None,
+        }
+        in_use, countable = states["active"], (assigned or 0) - states["exempt"] - states["unknown"]
+        is_known = is_listed and states["unknown"] <= (assigned or 0) * 0.1
+        days = [as_of.replace(day=n) for n in range(1, as_of.day + 1)]
+        wasted = [
+            self._wasted(org_id, app_id, name, day) for day in days if self._contracts(org_id, app_id, day).get(name)
+        ]
+        is_priced = bool(wasted) and None not in wasted
+        in_year = (date(as_of.year + 1, 1, 1) - date(as_of.year, 1, 1)).days
+        savings = self._wasted(org_id, app_id, name, as_of)
+        return row | {
+            "allocation_rate": min(1.0, assigned / purchased) if purchased and assigned is not None else None,
+            "utilization_rate": min(1.0, in_use / purchased) if purchased and is_known else None,
+            "assigned_utilization_rate": in_use / countable if countable > 0 and is_known else None,
+            "reclaimable_seats": sum(states[state] for state in RECLAIMABLE) if is_listed else None,
+            "wasted_spend_month": float(sum(each or 0 for each in wasted)) / in_year if is_priced else None,
+            "potential_annual_savings": None if savings is None else float(savings),
+            "currency": contracts[0]["currency"] if contracts else None,
+            "data_complete_ratio": (assigned - states["unknown"]) / assigned if assigned else None,
+            "as_of_date": as_of,
+        }
+
+    def _wasted(self, org_id: str, app_id: str, name: str, day: date) -> Decimal | None:
+        """A year's price of what was wasted on a day; None if that is not known."""
+        contracts = self._contracts(org_id, app_id, day).get(name)
+        if not contracts or not any(seat[:2] == (org_id, app_id) for seat in self.seats):
+            return None
+        [contract] = contracts  # in the sandbox terms follow one another
+        held = [seat for seat in self.seats if seat[:3] == (org_id, app_id, name) and self._is_held(seat, day)]
+        reclaimable = sum(self.state(seat, day) in RECLAIMABLE for seat in held)
+        price: Decimal | None = contract["annual_price"]
+        return None if price is None else (reclaimable + max(0, contract["purchased"] - len(held))) * price
+
+    # ---- people who left
+
+    def _is_held_by_law(self, account: TrueAccount) -> bool:
+        """Exempt until a day that has not passed: the only exemption that outlives a job."""
+        today = self._day(account.org_id, self.now)
+        return any(until is not None and today <= until for until in self._exempt_until(account))
+
+    @cached_property
+    def offboarded_access(self) -> dict[tuple[str, str, str, str], Row]:
+        """A row per account of a leaver that was used, is open, or costs a seat, after a day of grace."""
+        left = {
+            key: person["left_on"]
+            for key, person in self._people.items()
+            if person["left_on"] is not None and person["left_on"] + GRACE < self._day(key[0], self.now)
+        }
+        findings: dict[tuple[str, str, str, str], list[tuple[int, TrueEvent | None]]] = defaultdict(list)
+        listed = {(a.connection_id, a.account_id) for a in self.truth.accounts if _is_own(a)}
+        for event in self.truth.events:
+            owner = (event.org_id, event.person_id or "")
+            is_human = event.is_activity and event.account_kind == "employee"
+            if owner not in left or not is_human or self._day(event.org_id, event.occurred_at) <= left[owner] + GRACE:
+                continue
+            # Zoom's log names an account by its e-mail, which is all there is of one that was deleted
+            is_nameless = event.connector == "zoom" and (event.connection_id, event.account_id) not in listed
+            account_id = str(event.account_email).lower() if is_nameless else event.account_id
+            severity = 4 if event.source_kind == "oauth_grant" else 1
+            findings[*owner, event.app_id, account_id].append((severity, event))
+        seats = {(seat.app_id, seat.account) for seat in self.seats}
+        for account in self.truth.accounts:
+            owner = (account.org_id, account.person_id or "")
+            if owner not in left:
+                continue
+            is_open = account.closed_at is None and not self._cannot_log_in(account)
+            key = (*owner, account.app_id, account.account_id)
+            if is_open or (account.app_id, account) in seats:
+                findings[key].append((2 if is_open else 3, None))
+            if self._is_held_by_law(account):
+                findings.pop(key, None)
+        rows: dict[tuple[str, str, str, str], Row] = {}
+        for key, found in findings.items():
+            overdue = datetime.combine(left[key[:2]] + GRACE + timedelta(days=1), time(), self._zones[key[0]])
+            uses = [(severity, event.occurred_at, _landed_id(event)) for severity, event in found if event]
+            _, evidence_at, event_id = min(uses, default=(0, None, None))
+            rows[key] = {
+                "severity": min(severity for severity, _ in found),
+                "left_on": left[key[:2]],
+                "evidence_at": evidence_at,
+                "detected_at": max(self.now, overdue),
+            }
+            if event_id != "":
+                rows[key]["evidence_event_id"] = event_id
+        return rows
+
+
+def _landed_id(event: TrueEvent) -> str:
+    """The id that an event has in the warehouse, empty where its vendor gives it none."""
+    if event.event_id is None:
+        return ""
+    vendors = event.event_id
+    if event.connector == "google_workspace":  # an activity holds several events, which the warehouse counts from 1
+        activity, _, index = vendors.rpartition("/")
+        vendors = f"{activity}/{int(index) + 1}"
+    return f"{event.stream}:{event.connection_id}:{vendors}"
+
+
+def _is_own(account: TrueAccount) -> bool:
+    """It is listed by its own app, and not by an identity provider that lets people in."""
+    return account.app_id == account.connector
+
+
+def recounted_licenses(sandbox: Sandbox) -> dict[str, dict[tuple[Any, ...], Row]]:
+    """What the product's three tables must hold after a first run, by name and key."""
+    truth = sandbox.truth()
+    latest = truth.now + max(source.usual for source in SOURCES.values()) + timedelta(days=3)
+    recount = LicenseRecount(truth, truth.now, sandbox.start, {}, list(sandbox.events(latest)))
+    return {
+        "license_seats": dict(recount.license_seats),
+        "license_utilization": dict(recount.license_utilization),
+        "offboarded_access": dict(recount.offboarded_access),
+    }

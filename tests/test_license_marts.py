@@ -1,0 +1,300 @@
+"""Seats, licences and the access of people who left: on landing tables written by hand, on both engines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.models_support import (
+    GOOGLE,
+    PLAN,
+    Row,
+    Warehouse,
+    contract,
+    employee,
+    fetches,
+    golden_case,
+    google_license,
+    google_user,
+    login,
+    org,
+    utc,
+)
+
+AS_OF = date(2026, 1, 31)
+START = "2025-10-01 07:00"
+
+
+def build_and_test(warehouse: Warehouse) -> list[Any]:
+    """Models and the tests of their data; unit tests say nothing about these rows."""
+    return warehouse.build("--exclude-resource-type", "unit_test", tests=True)
+
+
+def test_the_golden_case_of_the_metrics_wastes_480_a_year(warehouse: Warehouse) -> None:
+    golden_case(warehouse)
+    build_and_test(warehouse)
+    seats = warehouse.rows(
+        "analytics.license_seats",
+        *("seat_state", "is_underused", "last_used_date", "assigned_on", "license_name", "as_of_date"),
+        order_by="user_email",
+    )
+    since, told = date(2025, 10, 1), (PLAN, AS_OF)
+    assert seats == [
+        ("active", False, date(2026, 1, 25), since, *told),  # alice
+        ("active", True, date(2026, 1, 20), since, *told),  # bob: one day of thirty
+        ("idle", False, date(2025, 12, 10), since, *told),  # carol
+        ("grace", False, None, date(2026, 1, 25), *told),  # dave
+        ("undeprovisioned", False, date(2026, 1, 3), since, *told),  # erin
+        ("exempt", False, date(2026, 1, 30), since, *told),  # svc
+    ]
+    [row] = warehouse.rows(
+        "analytics.license_utilization",
+        *("purchased", "assigned", "unassigned", "over_assigned", "active", "underused", "idle", "never_used"),
+        *("undeprovisioned", "suspended", "exempt", "unknown", "grace", "reclaimable_seats"),
+    )
+    assert row == (8, 6, 2, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 2)
+    [rates] = warehouse.rows(
+        "analytics.license_utilization",
+        *("allocation_rate", "utilization_rate", "assigned_utilization_rate", "data_complete_ratio", "currency"),
+    )
+    assert rates == (6 / 8, 2 / 8, 2 / 5, 1.0, "USD")
+    [(savings, wasted)] = warehouse.rows(
+        "analytics.license_utilization", "potential_annual_savings", "wasted_spend_month"
+    )
+    assert savings == 480
+    # dave's seat was unassigned until the 25th, carol is idle since the 9th, erin has left on the 15th, and before
+    # their first use alice, bob and erin were idle, too
+    assert wasted == pytest.approx(120 / 365 * (2 * 31 + 24 + 23 + 17 + 9 + 19 + 2))
+    assert warehouse.rows(
+        "analytics.offboarded_access", "person_id", "severity", "left_on", "evidence_event_id", "detected_at"
+    ) == [("erin", 2, date(2026, 1, 15), None, datetime(2026, 1, 31, 12))]
+
+
+def listing(
+    at: str, users: Sequence[Row] = (), licenses: Sequence[Row] = (), logins: Sequence[Row] = ()
+) -> dict[str, list[Row]]:
+    """What a run of the connector brings: changes of its listings, log-ins, and how far it read."""
+    return {
+        "users": list(users),
+        "licenses": list(licenses),
+        "login": [{**row, "fetched_at": utc(at)} for row in logins],
+        "fetch_log": fetches("google_workspace", *GOOGLE, start=START, at=at),
+    }
+
+
+def user(name: str, at: str, **columns: Any) -> Row:
+    return google_user(*GOOGLE, f"{name}@acme.com", created="2025-10-01 12:00", fetched=at, **columns)
+
+
+def held(name: str, at: str, plan: str = PLAN, **columns: Any) -> Row:
+    return google_license(*GOOGLE, f"{name}@acme.com", plan, fetched=at, **columns)
+
+
+def product(warehouse: Warehouse, load_id: str, *contracts: Row, people: Sequence[Row] = (), **tables: Any) -> None:
+    everybody = [*people, *(employee("acme", name) for name in ("ann", "bo", "cy"))]
+    listed = {row["person_id"]: row for row in reversed(everybody)}
+    rows = {"orgs": [org("acme", "UTC")], "employees": list(listed.values()), "app_contracts": list(contracts)}
+    warehouse.land("product", load_id, {**rows, **tables})
+
+
+DAYS = ("app_id", "license_name", "license_date", "purchased", "annual_price", "assigned", "idle", "suspended")
+MARTS = ("license_seats", "license_utilization", "offboarded_access", "fct_seat_days", "fct_license_days")
+
+
+def contents(warehouse: Warehouse, *marts: str) -> dict[str, list[tuple[Any, ...]]]:
+    return {
+        mart: sorted(warehouse.query(f"select * from analytics.{mart}"), key=repr)
+        for mart in marts or (*MARTS, "user_app_usage")
+    }
+
+
+def test_seats_and_contracts_are_told_for_every_day_as_they_were(warehouse: Warehouse, tmp_path: Path) -> None:
+    """bo is suspended on the 12th, cy's licence is taken away on the 14th and ann's account gone on the 16th."""
+    plan = contract("acme", "google_workspace", PLAN, 5, "365.00")
+    at = "2026-01-10 12:00"
+    product(warehouse, "p1", plan)
+    names = ("ann", "bo", "cy")
+    tombstone = {**user("ann", "2026-01-16 12:00", is_gone=True), "email": None}  # which may carry nothing but its key
+    steps = {
+        at: {"users": [user(name, at) for name in names], "licenses": [held(name, at) for name in names]},
+        "2026-01-12 12:00": {"users": [user("bo", "2026-01-12 12:00", is_suspended=True)]},
+        "2026-01-14 12:00": {"licenses": [held("cy", "2026-01-14 12:00", is_gone=True, sku_name=None)]},
+        "2026-01-16 12:00": {"users": [tombstone]},
+        "2026-01-18 12:00": {},
+    }
+    for day, changes in steps.items():
+        warehouse.land("google_workspace", day, listing(day, **changes))
+        if day == "2026-01-12 12:00":
+            product(warehouse, "p2", {**plan, "purchased": 7})
+        warehouse.build()
+
+    days = warehouse.rows("analytics.fct_license_days", "license_date", "purchased", "assigned", "suspended")
+    assert days == [
+        (date(2026, 1, day), 5 if day < 12 else 7, assigned, 1 if day >= 12 else 0)
+        for day, assigned in ((day, 3 if day < 14 else 2 if day < 16 else 1) for day in range(1, 18))
+    ]
+    [(wasted,)] = warehouse.rows("analytics.license_utilization", "wasted_spend_month")
+    # nobody ever used it: what is not unassigned is idle
+    assert wasted == pytest.approx(5 * 11 + 7 * 6)
+
+    step_by_step = contents(warehouse)
+    warehouse.build("--full-refresh")
+    assert contents(warehouse) == step_by_step
+
+    at_once = Warehouse(tmp_path / "at once")
+    product(at_once, "p2", {**plan, "purchased": 7})
+    for day, changes in steps.items():
+        at_once.land("google_workspace", day, listing(day, **changes))
+    at_once.build()
+    # accounts can be told again from what has landed; what a contract was before it changed, only a snapshot knows
+    assert contents(at_once, "fct_seat_days") == contents(warehouse, "fct_seat_days")
+    assert at_once.rows("analytics.fct_license_days", "min(purchased)", order_by="1") == [(7,)]
+
+
+def test_a_snapshot_records_changes_and_deletions_by_the_builds_clock(warehouse: Warehouse) -> None:
+    sanctioned = {
+        "org_id": "acme",
+        "app_id": "google_workspace",
+        "state": "sanctioned",
+        "changed_at": utc("2026-01-02"),
+    }
+    kept = contract("acme", "google_workspace", PLAN, 5, "10.00")
+    dropped = contract("acme", "figma", "Editor", 3, None)
+    product(warehouse, "p1", kept, dropped, app_states=[sanctioned])
+    warehouse.land("google_workspace", "g1", listing("2026-01-10 12:00", [user("ann", "2026-01-10 12:00")]))
+    warehouse.build()
+    first = warehouse.rows("analytics_snapshots.contracts_snapshot", "app_id", "dbt_valid_from", "dbt_valid_to")
+    assert first == [("figma", datetime(2026, 1, 10, 12), None), ("google_workspace", datetime(2026, 1, 10, 12), None)]
+
+    warehouse.build("--full-refresh")  # no snapshot is made anew
+    assert first == warehouse.rows("analytics_snapshots.contracts_snapshot", "app_id", "dbt_valid_from", "dbt_valid_to")
+
+    closed = {**sanctioned, "state": "closed", "changed_at": utc("2026-01-12")}
+    product(warehouse, "p2", {**kept, "annual_price": 20}, app_states=[sanctioned, closed])
+    gone = user("ann", "2026-01-12 12:00", is_suspended=True)
+    warehouse.land("google_workspace", "g2", listing("2026-01-12 12:00", [gone]))
+    warehouse.build()
+    then, now = datetime(2026, 1, 10, 12), datetime(2026, 1, 12, 12)
+    assert warehouse.rows(
+        "analytics_snapshots.contracts_snapshot", "app_id", "annual_price", "dbt_valid_from", "dbt_valid_to"
+    ) == [("figma", None, then, now), ("google_workspace", 10, then, now), ("google_workspace", 20, now, None)]
+    assert warehouse.rows(
+        "analytics_snapshots.app_states_snapshot", "app_state", "dbt_valid_from", "dbt_valid_to", order_by="2"
+    ) == [("sanctioned", then, now), ("closed", now, None)]
+    assert warehouse.rows(
+        "analytics_snapshots.accounts_snapshot", "account_status", "dbt_valid_from", "dbt_valid_to", order_by="2"
+    ) == [("active", then, now), ("suspended", now, None)]
+    figma = "analytics.fct_license_days where app_id = 'figma'"
+    assert warehouse.query(f"select max(license_date) from {figma}") == [(date(2026, 1, 11),)]
+
+
+def test_what_breaks_no_rule_is_counted_beside_contracts_that_do(warehouse: Warehouse) -> None:
+    """Each row that is bad is named by a test of its own, and all others are counted."""
+    at = "2026-01-20 12:00"
+    good = contract("acme", "google_workspace", PLAN, 8, "120.00")
+    product(
+        warehouse,
+        "p1",
+        good,
+        contract("acme", "google_workspace", "Negative", -3, "10.00"),
+        contract("acme", "google_workspace", "Overlapping", 2, "10.00"),
+        contract("acme", "google_workspace", "Overlapping", 6, "30.00", starts_on=date(2026, 1, 1)),
+        contract("acme", "google_workspace", "No currency", 4, "10.00", currency=None),
+        contract("acme", "google_workspace", "No number", None, "10.00"),
+        contract("acme", "nobody_knows", "Pro", 4, "10.00"),
+        people=[employee("acme", "ann", email="ann@acme.com", department="Sales"), employee("acme", "bo")],
+    )
+    twice = [employee("acme", "ann"), employee("acme", "ann", email="ann@acme.net"), employee("acme", "bo")]
+    shared = [employee("acme", "cy", email="bo@acme.com")]
+    orgs = [org("acme", "UTC"), org("globex", "Mars/Olympus"), org("initech", None)]
+    contracts = warehouse.query("select * from landing_product.app_contracts")
+    names = list(warehouse.columns["product", "app_contracts"])
+    warehouse.land(
+        "product",
+        "p2",
+        {
+            "orgs": orgs,
+            "employees": [*twice, *shared],
+            "app_contracts": [{**dict(zip(names, row, strict=True)), "_dlt_load_id": "p2"} for row in contracts],
+        },
+    )
+    warehouse.land("google_workspace", "g1", listing(at, [user("ann", at)], [held("ann", at)]))
+    results = build_and_test(warehouse)
+    warned = {result.node.name: result.failures for result in results if result.status == "warn"}
+    assert warned == {
+        "assert_no_contract_is_of_fewer_than_no_seats": 1,
+        "assert_contracts_of_a_licence_do_not_overlap": 1,
+        "assert_a_price_has_a_currency": 1,
+        "assert_a_contract_says_what_was_bought": 1,
+        "assert_a_contract_is_of_a_known_app": 1,
+        "assert_a_person_is_listed_once": 1,
+        "assert_an_email_is_one_persons": 1,
+        "assert_every_org_has_a_known_time_zone": 2,
+    }
+    assert warehouse.rows(
+        "analytics.license_utilization",
+        *("license_name", "purchased", "assigned", "unassigned", "potential_annual_savings"),
+    ) == [
+        (PLAN, 8, 1, 7, 8 * 120),
+        ("No currency", 4, 0, 4, None),
+        ("No number", None, 0, None, None),
+        ("Overlapping", 8, 0, 8, 2 * 10 + 6 * 30),
+        ("Pro", 4, None, None, None),
+    ]
+
+
+def test_a_seat_behind_a_source_that_fails_is_unknown_and_costs_nothing(warehouse: Warehouse) -> None:
+    product(warehouse, "p1", contract("acme", "google_workspace", PLAN, 1, "365.00"))
+    at = "2026-01-10 12:00"
+    warehouse.land("google_workspace", "g1", listing(at, [user("ann", at)], [held("ann", at)]))
+    build_and_test(warehouse)
+    state = ("seat_state", "usage_known")
+    assert warehouse.rows("analytics.license_seats", *state) == [("idle", True)]
+    assert warehouse.rows("analytics.license_utilization", "utilization_rate", "potential_annual_savings") == [(0, 365)]
+
+    failing = fetches(
+        "google_workspace", *GOOGLE, start=at, at="2026-01-20 12:00", outcome="failed", complete_through=at
+    )
+    okta = fetches("okta", "acme-okta", "acme", start=START, at="2026-01-20 12:00")
+    warehouse.land("google_workspace", "g2", {"fetch_log": failing})
+    warehouse.land("okta", "o1", {"fetch_log": okta})
+    build_and_test(warehouse)
+    assert warehouse.rows("analytics.license_seats", *state) == [("unknown", False)]
+    columns = ("unknown", "utilization_rate", "reclaimable_seats", "potential_annual_savings", "data_complete_ratio")
+    assert warehouse.rows("analytics.license_utilization", *columns) == [(1, None, 0, 0, 0)]
+
+
+def test_access_after_leaving_is_found_and_closes_when_the_person_is_back(warehouse: Warehouse) -> None:
+    """ann worked on; bo's log-in of his last days came late; cy is gone from a complete listing."""
+    left = date(2026, 1, 9)
+    leavers = [employee("acme", name, left_on=left) for name in ("ann", "bo", "cy")]
+    product(warehouse, "p1", people=leavers)
+    at = "2026-01-20 12:00"
+    logins = [
+        login(*GOOGLE, "ann@acme.com", "2026-01-10 23:59", key="grace"),
+        login(*GOOGLE, "ann@acme.com", "2026-01-11 00:00", key="late"),
+        login(*GOOGLE, "bo@acme.com", "2026-01-09 22:00", key="last day"),
+    ]
+    first = "2026-01-05 12:00"
+    warehouse.land("google_workspace", "g1", listing(first, [user(name, first) for name in ("ann", "bo", "cy")]))
+    closed = [user("bo", at, is_suspended=True), user("cy", at, is_gone=True)]
+    warehouse.land("google_workspace", "g2", listing(at, closed, [held("bo", at)], logins))
+    build_and_test(warehouse)
+    found = ("person_id", "severity", "evidence_event_id", "evidence_at", "detected_at")
+    evidence = ("login:acme-google:late", datetime(2026, 1, 11), datetime(2026, 1, 20, 12))
+    assert warehouse.rows("analytics.offboarded_access", *found) == [
+        ("ann", 1, *evidence),
+        ("bo", 3, None, None, datetime(2026, 1, 20, 12)),
+    ]
+    before = contents(warehouse)
+    warehouse.build("--full-refresh")
+    assert contents(warehouse) == before
+
+    back = employee("acme", "ann", left_on=left, started_on=date(2026, 1, 19))
+    product(warehouse, "p2", people=[back, *leavers[1:]])
+    build_and_test(warehouse)
+    assert [row[0] for row in warehouse.rows("analytics.offboarded_access", *found)] == ["bo"]
