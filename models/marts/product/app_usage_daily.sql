@@ -198,7 +198,8 @@ final as (
         case when is_known_30 then cast(users_30 as bigint) end as mau_30,
         case when is_known_90 then cast(users_90 as bigint) end as mau_90,
         case
-            when is_known_28 and complete_day_count >= 28 then cast(average_users_28 as double precision) / nullif(users_28, 0)
+            when is_known_28 and complete_day_count >= 28
+                then cast(average_users_28 as double precision) / nullif(users_28, 0)
         end as stickiness,
         case when is_known_1 then cast(event_count as bigint) end as event_count,
         is_known_1 and {{ days_between('usage_date', 'today') }} > restate_days as is_final,
