@@ -154,6 +154,10 @@ def file_readings(
     found: list[Reading] = []
     for connection in connections if fetch.span is None else ():
         beside = {} if fetch.is_replay else connection.settings.get("files", {})
+        if not isinstance(beside, Mapping):
+            error = f'connection {connection.connection_id!r}: files must be a table of stream = "s3://…"'
+            fetch.outcomes[connection.connection_id, "files"] = error
+            beside = {}
         for name in set(beside) - {stream.name for stream in connector.streams}:
             error = f"connection {connection.connection_id!r}: files of {name!r}, no stream of {connector.name}"
             fetch.outcomes[connection.connection_id, name + FileReader.suffix] = error
