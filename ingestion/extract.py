@@ -23,6 +23,7 @@ from typing import Any
 import dlt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
 from dlt.common.destination import Destination
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
@@ -330,8 +331,8 @@ class _Landing:
 
 
 def _bytes(table: pa.Table) -> bytes:
+    """The same for the same rows. As CSV: what lies in Arrow's memory where a value is NULL is anything."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks())
+    pa_csv.write_csv(table, sink, pa_csv.WriteOptions(quoting_style="all_valid"))
     content: bytes = sink.getvalue().to_pybytes()
     return content

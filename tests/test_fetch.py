@@ -11,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from dlt.sources.helpers.rest_client.auth import APIKeyAuth
 from dlt.sources.helpers.rest_client.paginators import JSONResponseCursorPaginator
 
-from ingestion import fetch
+from ingestion import extract, fetch
 from ingestion.connections import Connection
 from ingestion.connector import Column, Connector, Key, Lateness, Parent, Stream, Window
 from ingestion.status import streams
@@ -452,3 +453,14 @@ def test_replayed_records_land_as_if_they_had_never_been_rejected(lake: Lake, tm
     assert lake.query(rows) == never_failed.query(rows)
     [status] = [stream for stream in streams(lake.warehouse) if stream.stream == "events"]
     assert status.rejected == 1
+
+
+def test_what_lies_in_memory_under_a_null_is_no_change_of_the_products_tables() -> None:
+    def table(days: list[int], text: str | None = None) -> pa.Table:
+        first_is_valid = pa.py_buffer(b"\x01")
+        dates = pa.Array.from_buffers(pa.date32(), 2, [first_is_valid, pa.array(days, pa.int32()).buffers()[1]])
+        return pa.table({"left_on": dates, "email": pa.array([text, "a"])})
+
+    assert extract._bytes(table([20000, 1])) == extract._bytes(table([20000, 2]))
+    assert extract._bytes(table([20000, 1])) != extract._bytes(table([20001, 1]))
+    assert extract._bytes(table([20000, 1])) != extract._bytes(table([20000, 1], ""))
