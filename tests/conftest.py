@@ -32,6 +32,7 @@ class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
         return nodeid if "conformance/" in nodeid else nodeid.partition("::")[0]
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
     return _ByFile(config, log)
 
