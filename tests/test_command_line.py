@@ -19,7 +19,8 @@ from tests.flow_support import VENDORS, NewSite, Rows, Site, copy_project, diffe
 
 NOW = "2026-01-31T12:00:00Z"
 WORLD = ("--orgs", "1", "--people", "6", "--start", "2026-01-02", "--now", NOW)
-COMMANDS = [("run",), ("extract",), ("build",), ("publish",), ("status",), ("sandbox", "serve"), ("sandbox", "truth")]
+COMMANDS = [("run",), ("extract",), ("backfill",), ("replay",), ("connectors",), ("build",), ("publish",), ("status",)]
+COMMANDS += [("sandbox", "serve"), ("sandbox", "truth")]
 # Everything but printable text and line ends.
 CONTROL = re.compile(r"[^\n\x20-\x7e\u00a0-\uffff]")
 
@@ -102,6 +103,9 @@ def test_every_command_shows_an_example() -> None:
         (["run", "--orgs", "0"], "--orgs"),
         (["run", "--unknown"], "--unknown"),
         (["rum"], "rum"),
+        (["backfill", "--from", "2026-02-01", "--to", "2026-01-01"], "--from 2026-02-01 is not before"),
+        (["backfill", "--from", "monday", "--to", "2026-01-01"], "'monday' is no time"),
+        (["connectors", "zoomm"], "no connector 'zoomm'"),
     ],
 )
 def test_a_bad_option_ends_with_2_and_a_plain_message(words: list[str], complaint: str, tmp_path: Path) -> None:
@@ -130,6 +134,17 @@ def test_a_failing_test_leaves_the_product_on_its_last_generation(ran: Ran, tmp_
     assert site.product("select max(generation_id) from app_usage.generations") == [("00000001",)]
     newest = "select cast(max(usage_date) as varchar) from {}.app_usage_daily"
     assert site.query(newest.format("analytics")) > site.product(newest.format("app_usage"))
+
+
+def test_a_backfill_and_a_replay_find_nothing_more_and_name_the_connections_there_are(ran: Ran) -> None:
+    world = (*WORLD, "--connector")
+    for command in (("backfill", "--from", "2026-01-10", "--to", "2026-01-12"), ("replay",)):
+        again = ran.site.command("app-usage", *command, *world, "zoom")
+        assert (again.returncode, again.stderr) == (0, "")
+        assert "zoom 0" in " ".join(again.stdout.split())
+        unknown = ran.site.command("app-usage", *command, *world, "zoomm")
+        assert unknown.returncode == 1
+        assert "no connection of connector zoomm; the connections are acme-google-workspace" in unknown.stderr
 
 
 # ---- other tools
