@@ -215,6 +215,7 @@ def _bringing(connector: Connector, streams: list[Reading]) -> list[Reading]:
             look.cancel()
         return [stream for look, stream in looks.items() if look.cancelled() or not look.done() or look.result()]
     except Exception as error:
+        pool.shutdown(cancel_futures=True)  # what still reads asks the warehouse, which is about to be closed
         raise ExtractError(f"{connector.name}: {type(error).__name__}: {error}") from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -35,7 +35,8 @@ VENDORS = {"zoom", "okta", "google_workspace", "slack", "product"}
 # Columns that say when and in which order loads were seen; all others say what happened.
 BOOKKEEPING = {"ledger_id", "last_loaded_at"}
 
-_PARSED: dict[Path, tuple[Any, float, bytes]] = {}  # by project: what dbt made of it, of which moment
+# By project and whether the clock is given, which the models' references follow: what dbt made of it, of which moment.
+_PARSED: dict[tuple[Path, bool], tuple[Any, float, bytes]] = {}
 
 Rows = list[tuple[Any, ...]]
 Keyed = dict[tuple[Any, ...], dict[str, Any]]
@@ -103,13 +104,14 @@ class Site:
     def _parsed_once(self, flow: Flow) -> Iterator[None]:
         """A process reads a project once for all places: each would parse the same files, for seconds."""
         builder, file = flow._builder, flow.settings.target_path / "manifest.json"
-        if self.target == "duckdb" and self.project in _PARSED:
-            builder._manifest, builder._stamp, text = _PARSED[self.project]
+        key = self.project, flow.settings.is_now_given
+        if self.target == "duckdb" and key in _PARSED:
+            builder._manifest, builder._stamp, text = _PARSED[key]
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(text)
         yield
         if self.target == "duckdb" and builder._manifest is not None and file.exists():
-            _PARSED[self.project] = builder._manifest, builder._stamp, file.read_bytes()
+            _PARSED[key] = builder._manifest, builder._stamp, file.read_bytes()
 
     def command(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command of this environment (`app-usage`, `dbt`, …) as a user gives it, in the project's folder."""
