@@ -128,6 +128,7 @@ def extract(
     for connection in connections:
         by_connector[connection.connector].append(connection)
     report = Extracted()
+    report.rows.update(dict.fromkeys(by_connector, 0))
 
     def count(connector: str, rows: int) -> None:
         report.rows[connector] += rows
