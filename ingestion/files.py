@@ -32,7 +32,7 @@ from pyarrow import fs
 from ingestion.connections import Connection, ConnectionsError
 from ingestion.connector import Connector
 from ingestion.connectors.files import Place, mapped, place
-from ingestion.fetch import BATCH_BYTES, BATCH_RECORDS, Fetch, Reader, Reading, marked
+from ingestion.fetch import BATCH_BYTES, BATCH_RECORDS, Fetch, Marked, Reader, Reading
 from ingestion.http import FetchError, Record, Unreadable, checked
 from ingestion.records import LONGEST_RECORD, RecordTyper, from_rows, within
 
@@ -281,7 +281,7 @@ class FileReader(Reader):
             "fetched_at": self._fetch.now.replace(tzinfo=None),
         }
         self._has_landed = True
-        yield marked(pa.Table.from_pylist([row], FILES), "files")
+        yield Marked(pa.Table.from_pylist([row], FILES), "files")
 
     def _reject(self, rows: pa.Table) -> Iterator[Any]:
         position = rows.schema.get_field_index("reason")

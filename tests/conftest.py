@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
@@ -14,10 +14,12 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from ingestion.postgres import PrivatePostgres
-from tests.flow_support import PROJECT, VENDORS, NewSite, Site, copy_project
+from tests.flow_support import NewSite, Site, copy_project
 
 if TYPE_CHECKING:
     from tests.models_support import Warehouse
+
+    NewWarehouse = Callable[[str], Warehouse]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -74,33 +76,58 @@ def product_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Private
 @pytest.fixture(scope="session")
 def lean_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project with the staging folders of the sandbox's vendors alone."""
-    return copy_project(tmp_path_factory.mktemp("project"), vendors=VENDORS)
+    return copy_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="session")
-def new_site(product_server: PrivatePostgres, lean_project: Path, tmp_path_factory: pytest.TempPathFactory) -> NewSite:
-    """Makes empty places to run in, each with databases of its own; `whole`: with the models of all vendors."""
+def untested_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lean project without dbt's tests, for what is told from the tables anyway."""
+    return copy_project(tmp_path_factory.mktemp("project"), data_tests=False)
+
+
+@pytest.fixture(scope="session")
+def new_site(
+    product_server: PrivatePostgres, untested_project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> NewSite:
+    """Makes empty places to run in, each with databases of its own."""
     numbers = count(1)
 
-    def make(*, target: str = "duckdb", whole: bool = False) -> Site:
-        project = PROJECT if whole else lean_project
+    def make(*, target: str = "duckdb", project: Path = untested_project) -> Site:
         return Site(project, tmp_path_factory.mktemp("home"), product_server, f"product_{next(numbers)}", target)
 
     return make
 
 
-@pytest.fixture(params=["duckdb", "postgres"])
-def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Warehouse:
-    """An empty warehouse, of each engine."""
+@pytest.fixture(scope="session")
+def new_warehouse(
+    request: pytest.FixtureRequest, lean_project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> NewWarehouse:
+    """Makes empty warehouses. There is one of PostgreSQL at a time, for the parsed project names its database."""
     from tests.models_support import Warehouse  # brings dbt, which few tests need and all would wait for
 
-    if request.param == "duckdb":
-        return Warehouse(tmp_path)
-    server: PrivatePostgres = request.getfixturevalue("product_server")
-    server.url("warehouse")
-    dsn = f"host={server.socket_folder} user=postgres dbname=warehouse"
-    with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
-        cursor.execute(r"select nspname from pg_namespace where nspname ~ '^(landing|analytics)'")
-        for (schema,) in cursor.fetchall():
-            cursor.execute(f'drop schema "{schema}" cascade')
-    return Warehouse(tmp_path, dsn)
+    def make(engine: str) -> Warehouse:
+        home = tmp_path_factory.mktemp("warehouse")
+        if engine == "duckdb":
+            return Warehouse(home, project=lean_project)
+        server: PrivatePostgres = request.getfixturevalue("product_server")
+        server.url("warehouse")
+        dsn = f"host={server.socket_folder} user=postgres dbname=warehouse"
+        with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(r"select nspname from pg_namespace where nspname ~ '^(landing|analytics)'")
+            for (schema,) in cursor.fetchall():
+                cursor.execute(f'drop schema "{schema}" cascade')
+        return Warehouse(home, dsn, lean_project)
+
+    return make
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def warehouse(request: pytest.FixtureRequest, new_warehouse: NewWarehouse) -> Warehouse:
+    """An empty warehouse, of each engine."""
+    return new_warehouse(request.param)
+
+
+@pytest.fixture
+def on_duckdb(new_warehouse: NewWarehouse) -> Warehouse:
+    """An empty warehouse, where one engine is enough."""
+    return new_warehouse("duckdb")

@@ -19,6 +19,7 @@ from unittest import mock
 
 import duckdb
 import psycopg2
+import yaml
 
 from ingestion import flow as flow_module
 from ingestion.config import Settings
@@ -42,20 +43,33 @@ Rows = list[tuple[Any, ...]]
 Keyed = dict[tuple[Any, ...], dict[str, Any]]
 
 
-def copy_project(folder: Path, *, vendors: set[str] | None = None) -> Path:
-    """A copy of the dbt project, of `vendors` alone if they are named, and without unit tests.
+def copy_project(folder: Path, *, data_tests: bool = True) -> Path:
+    """A copy of the dbt project with the sandbox's vendors alone, without unit tests, or any tests.
 
     A staging folder is all there is of a vendor in the models, so this is what an adopter of a few vendors may run.
-    The empty models of all the others are most of a small world's build.
+    The empty models of all the others are most of a small world's build, and the tests of the data half of the rest.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     for name in ("dbt_project.yml", "profiles.example.yml"):
         shutil.copyfile(PROJECT / name, folder / name)
     for name in ("models", "macros", "seeds", "snapshots", "tests/dbt"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("*__unit_tests.yml"))
     for staging in list((folder / "models" / "staging").iterdir()):
-        if vendors is not None and staging.is_dir() and staging.name not in vendors:
+        if staging.is_dir() and staging.name not in VENDORS:
             shutil.rmtree(staging)
+    if not data_tests:
+        for claim in (folder / "tests" / "dbt").glob("*.sql"):
+            claim.unlink()
+        for properties in folder.rglob("_*.yml"):
+            declared = yaml.safe_load(properties.read_text(encoding="utf-8"))
+            properties.write_text(yaml.safe_dump(_untested(declared), sort_keys=False), encoding="utf-8")
     return folder
+
+
+def _untested(declared: Any) -> Any:
+    if isinstance(declared, dict):
+        return {name: _untested(value) for name, value in declared.items() if name != "data_tests"}
+    return [_untested(value) for value in declared] if isinstance(declared, list) else declared
 
 
 @dataclass(frozen=True)
@@ -201,7 +215,7 @@ class Site:
 
 
 class NewSite(Protocol):
-    def __call__(self, *, target: str = ..., whole: bool = ...) -> Site: ...
+    def __call__(self, *, target: str = ..., project: Path = ...) -> Site: ...
 
 
 def run(flow: Flow, progress: Progress | None = None) -> Summary:

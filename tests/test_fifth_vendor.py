@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.flow_support import FIXTURES, PROJECT, VENDORS, NewSite, Site, copy_project
+from tests.flow_support import FIXTURES, PROJECT, NewSite, Site, copy_project
 from tests.support import Answer, Request, vendor
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -59,7 +59,7 @@ def answer(request: Request) -> Answer:
 
 def test_a_vendor_is_one_python_file_one_staging_folder_and_one_seed_row(new_site: NewSite, tmp_path: Path) -> None:
     """Added to a project that has run before."""
-    project = copy_project(tmp_path, vendors=VENDORS)
+    project = copy_project(tmp_path, data_tests=False)
     shutil.copytree(PROJECT / "ingestion", project / "ingestion", ignore=shutil.ignore_patterns("__pycache__"))
     site = new_site()
     site.fill_product({"acme": "UTC"}, {"ada": "ada@acme.example", "bob": "bob@acme.example"})

@@ -1,10 +1,9 @@
-"""Seats, licences and the access of people who left: on landing tables written by hand, on both engines."""
+"""Seats, licences and the access of people who left: on landing tables written by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from tests.models_support import (
     contract,
     employee,
     fetches,
-    golden_case,
     google_license,
     google_user,
     login,
@@ -27,51 +25,6 @@ from tests.models_support import (
 
 AS_OF = date(2026, 1, 31)
 START = "2025-10-01 07:00"
-
-
-def build_and_test(warehouse: Warehouse) -> list[Any]:
-    """Models and the tests of their data; unit tests say nothing about these rows."""
-    return warehouse.build("--exclude-resource-type", "unit_test", tests=True)
-
-
-def test_the_golden_case_of_the_metrics_wastes_480_a_year(warehouse: Warehouse) -> None:
-    golden_case(warehouse)
-    build_and_test(warehouse)
-    seats = warehouse.rows(
-        "analytics.license_seats",
-        *("seat_state", "is_underused", "last_used_date", "assigned_on", "license_name", "as_of_date"),
-        order_by="user_email",
-    )
-    since, told = date(2025, 10, 1), (PLAN, AS_OF)
-    assert seats == [
-        ("active", False, date(2026, 1, 25), since, *told),  # alice
-        ("active", True, date(2026, 1, 20), since, *told),  # bob: one day of thirty
-        ("idle", False, date(2025, 12, 10), since, *told),  # carol
-        ("grace", False, None, date(2026, 1, 25), *told),  # dave
-        ("undeprovisioned", False, date(2026, 1, 3), since, *told),  # erin
-        ("exempt", False, date(2026, 1, 30), since, *told),  # svc
-    ]
-    [row] = warehouse.rows(
-        "analytics.license_utilization",
-        *("purchased", "assigned", "unassigned", "over_assigned", "active", "underused", "idle", "never_used"),
-        *("undeprovisioned", "suspended", "exempt", "unknown", "grace", "reclaimable_seats"),
-    )
-    assert row == (8, 6, 2, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 2)
-    [rates] = warehouse.rows(
-        "analytics.license_utilization",
-        *("allocation_rate", "utilization_rate", "assigned_utilization_rate", "data_complete_ratio", "currency"),
-    )
-    assert rates == (6 / 8, 2 / 8, 2 / 5, 1.0, "USD")
-    [(savings, wasted)] = warehouse.rows(
-        "analytics.license_utilization", "potential_annual_savings", "wasted_spend_month"
-    )
-    assert savings == 480
-    # dave's seat was unassigned until the 25th, carol is idle since the 9th, erin has left on the 15th, and before
-    # their first use alice, bob and erin were idle, too
-    assert wasted == pytest.approx(120 / 365 * (2 * 31 + 24 + 23 + 17 + 9 + 19 + 2))
-    assert warehouse.rows(
-        "analytics.offboarded_access", "person_id", "severity", "left_on", "evidence_event_id", "detected_at"
-    ) == [("erin", 2, date(2026, 1, 15), None, datetime(2026, 1, 31, 12))]
 
 
 def listing(
@@ -101,18 +54,7 @@ def product(warehouse: Warehouse, load_id: str, *contracts: Row, people: Sequenc
     warehouse.land("product", load_id, {**rows, **tables})
 
 
-DAYS = ("app_id", "license_name", "license_date", "purchased", "annual_price", "assigned", "idle", "suspended")
-MARTS = ("license_seats", "license_utilization", "offboarded_access", "fct_seat_days", "fct_license_days")
-
-
-def contents(warehouse: Warehouse, *marts: str) -> dict[str, list[tuple[Any, ...]]]:
-    return {
-        mart: sorted(warehouse.query(f"select * from analytics.{mart}"), key=repr)
-        for mart in marts or (*MARTS, "user_app_usage")
-    }
-
-
-def test_seats_and_contracts_are_told_for_every_day_as_they_were(warehouse: Warehouse, tmp_path: Path) -> None:
+def test_seats_and_contracts_are_told_for_every_day_as_they_were(warehouse: Warehouse, on_duckdb: Warehouse) -> None:
     """bo is suspended on the 12th, cy's licence is taken away on the 14th and ann's account gone on the 16th."""
     plan = contract("acme", "google_workspace", PLAN, 5, "365.00")
     at = "2026-01-10 12:00"
@@ -141,21 +83,21 @@ def test_seats_and_contracts_are_told_for_every_day_as_they_were(warehouse: Ware
     # nobody ever used it: what is not unassigned is idle
     assert wasted == pytest.approx(5 * 11 + 7 * 6)
 
-    step_by_step = contents(warehouse)
+    step_by_step = warehouse.contents()
     warehouse.build("--full-refresh")
-    assert contents(warehouse) == step_by_step
+    assert warehouse.contents() == step_by_step
 
-    at_once = Warehouse(tmp_path / "at once")
+    at_once = on_duckdb
     product(at_once, "p2", {**plan, "purchased": 7})
     for day, changes in steps.items():
         at_once.land("google_workspace", day, listing(day, **changes))
     at_once.build()
     # accounts can be told again from what has landed; what a contract was before it changed, only a snapshot knows
-    assert contents(at_once, "fct_seat_days") == contents(warehouse, "fct_seat_days")
+    assert at_once.contents("fct_seat_days") == warehouse.contents("fct_seat_days")
     assert at_once.rows("analytics.fct_license_days", "min(purchased)", order_by="1") == [(7,)]
 
 
-def test_a_snapshot_records_changes_and_deletions_by_the_builds_clock(warehouse: Warehouse) -> None:
+def test_a_snapshot_records_changes_and_deletions_by_the_builds_clock(on_duckdb: Warehouse) -> None:
     sanctioned = {
         "org_id": "acme",
         "app_id": "google_workspace",
@@ -164,40 +106,40 @@ def test_a_snapshot_records_changes_and_deletions_by_the_builds_clock(warehouse:
     }
     kept = contract("acme", "google_workspace", PLAN, 5, "10.00")
     dropped = contract("acme", "figma", "Editor", 3, None)
-    product(warehouse, "p1", kept, dropped, app_states=[sanctioned])
-    warehouse.land("google_workspace", "g1", listing("2026-01-10 12:00", [user("ann", "2026-01-10 12:00")]))
-    warehouse.build()
-    first = warehouse.rows("analytics_snapshots.contracts_snapshot", "app_id", "dbt_valid_from", "dbt_valid_to")
+    product(on_duckdb, "p1", kept, dropped, app_states=[sanctioned])
+    on_duckdb.land("google_workspace", "g1", listing("2026-01-10 12:00", [user("ann", "2026-01-10 12:00")]))
+    on_duckdb.build()
+    first = on_duckdb.rows("analytics_snapshots.contracts_snapshot", "app_id", "dbt_valid_from", "dbt_valid_to")
     assert first == [("figma", datetime(2026, 1, 10, 12), None), ("google_workspace", datetime(2026, 1, 10, 12), None)]
 
-    warehouse.build("--full-refresh")  # no snapshot is made anew
-    assert first == warehouse.rows("analytics_snapshots.contracts_snapshot", "app_id", "dbt_valid_from", "dbt_valid_to")
+    on_duckdb.build("--full-refresh")  # no snapshot is made anew
+    assert first == on_duckdb.rows("analytics_snapshots.contracts_snapshot", "app_id", "dbt_valid_from", "dbt_valid_to")
 
     closed = {**sanctioned, "state": "closed", "changed_at": utc("2026-01-12")}
-    product(warehouse, "p2", {**kept, "annual_price": 20}, app_states=[sanctioned, closed])
+    product(on_duckdb, "p2", {**kept, "annual_price": 20}, app_states=[sanctioned, closed])
     gone = user("ann", "2026-01-12 12:00", is_suspended=True)
-    warehouse.land("google_workspace", "g2", listing("2026-01-12 12:00", [gone]))
-    warehouse.build()
+    on_duckdb.land("google_workspace", "g2", listing("2026-01-12 12:00", [gone]))
+    on_duckdb.build()
     then, now = datetime(2026, 1, 10, 12), datetime(2026, 1, 12, 12)
-    assert warehouse.rows(
+    assert on_duckdb.rows(
         "analytics_snapshots.contracts_snapshot", "app_id", "annual_price", "dbt_valid_from", "dbt_valid_to"
     ) == [("figma", None, then, now), ("google_workspace", 10, then, now), ("google_workspace", 20, now, None)]
-    assert warehouse.rows(
+    assert on_duckdb.rows(
         "analytics_snapshots.app_states_snapshot", "app_state", "dbt_valid_from", "dbt_valid_to", order_by="2"
     ) == [("sanctioned", then, now), ("closed", now, None)]
-    assert warehouse.rows(
+    assert on_duckdb.rows(
         "analytics_snapshots.accounts_snapshot", "account_status", "dbt_valid_from", "dbt_valid_to", order_by="2"
     ) == [("active", then, now), ("suspended", now, None)]
     figma = "analytics.fct_license_days where app_id = 'figma'"
-    assert warehouse.query(f"select max(license_date) from {figma}") == [(date(2026, 1, 11),)]
+    assert on_duckdb.query(f"select max(license_date) from {figma}") == [(date(2026, 1, 11),)]
 
 
-def test_what_breaks_no_rule_is_counted_beside_contracts_that_do(warehouse: Warehouse) -> None:
+def test_what_breaks_no_rule_is_counted_beside_contracts_that_do(on_duckdb: Warehouse) -> None:
     """Each row that is bad is named by a test of its own, and all others are counted."""
     at = "2026-01-20 12:00"
     good = contract("acme", "google_workspace", PLAN, 8, "120.00")
     product(
-        warehouse,
+        on_duckdb,
         "p1",
         good,
         contract("acme", "google_workspace", "Negative", -3, "10.00"),
@@ -211,9 +153,9 @@ def test_what_breaks_no_rule_is_counted_beside_contracts_that_do(warehouse: Ware
     twice = [employee("acme", "ann"), employee("acme", "ann", email="ann@acme.net"), employee("acme", "bo")]
     shared = [employee("acme", "cy", email="bo@acme.com")]
     orgs = [org("acme", "UTC"), org("globex", "Mars/Olympus"), org("initech", None)]
-    contracts = warehouse.query("select * from landing_product.app_contracts")
-    names = list(warehouse.columns["product", "app_contracts"])
-    warehouse.land(
+    contracts = on_duckdb.query("select * from landing_product.app_contracts")
+    names = list(on_duckdb.columns["product", "app_contracts"])
+    on_duckdb.land(
         "product",
         "p2",
         {
@@ -222,8 +164,8 @@ def test_what_breaks_no_rule_is_counted_beside_contracts_that_do(warehouse: Ware
             "app_contracts": [{**dict(zip(names, row, strict=True)), "_dlt_load_id": "p2"} for row in contracts],
         },
     )
-    warehouse.land("google_workspace", "g1", listing(at, [user("ann", at)], [held("ann", at)]))
-    results = build_and_test(warehouse)
+    on_duckdb.land("google_workspace", "g1", listing(at, [user("ann", at)], [held("ann", at)]))
+    results = on_duckdb.build(tests=True)
     warned = {result.node.name: result.failures for result in results if result.status == "warn"}
     assert warned == {
         "assert_no_contract_is_of_fewer_than_no_seats": 1,
@@ -235,7 +177,7 @@ def test_what_breaks_no_rule_is_counted_beside_contracts_that_do(warehouse: Ware
         "assert_an_email_is_one_persons": 1,
         "assert_every_org_has_a_known_time_zone": 2,
     }
-    assert warehouse.rows(
+    assert on_duckdb.rows(
         "analytics.license_utilization",
         *("license_name", "purchased", "assigned", "unassigned", "potential_annual_savings"),
     ) == [
@@ -247,32 +189,32 @@ def test_what_breaks_no_rule_is_counted_beside_contracts_that_do(warehouse: Ware
     ]
 
 
-def test_a_seat_behind_a_source_that_fails_is_unknown_and_costs_nothing(warehouse: Warehouse) -> None:
-    product(warehouse, "p1", contract("acme", "google_workspace", PLAN, 1, "365.00"))
+def test_a_seat_behind_a_source_that_fails_is_unknown_and_costs_nothing(on_duckdb: Warehouse) -> None:
+    product(on_duckdb, "p1", contract("acme", "google_workspace", PLAN, 1, "365.00"))
     at = "2026-01-10 12:00"
-    warehouse.land("google_workspace", "g1", listing(at, [user("ann", at)], [held("ann", at)]))
-    build_and_test(warehouse)
+    on_duckdb.land("google_workspace", "g1", listing(at, [user("ann", at)], [held("ann", at)]))
+    on_duckdb.build()
     state = ("seat_state", "usage_known")
-    assert warehouse.rows("analytics.license_seats", *state) == [("idle", True)]
-    assert warehouse.rows("analytics.license_utilization", "utilization_rate", "potential_annual_savings") == [(0, 365)]
+    assert on_duckdb.rows("analytics.license_seats", *state) == [("idle", True)]
+    assert on_duckdb.rows("analytics.license_utilization", "utilization_rate", "potential_annual_savings") == [(0, 365)]
 
     failing = fetches(
         "google_workspace", *GOOGLE, start=at, at="2026-01-20 12:00", outcome="failed", complete_through=at
     )
     okta = fetches("okta", "acme-okta", "acme", start=START, at="2026-01-20 12:00")
-    warehouse.land("google_workspace", "g2", {"fetch_log": failing})
-    warehouse.land("okta", "o1", {"fetch_log": okta})
-    build_and_test(warehouse)
-    assert warehouse.rows("analytics.license_seats", *state) == [("unknown", False)]
+    on_duckdb.land("google_workspace", "g2", {"fetch_log": failing})
+    on_duckdb.land("okta", "o1", {"fetch_log": okta})
+    on_duckdb.build()
+    assert on_duckdb.rows("analytics.license_seats", *state) == [("unknown", False)]
     columns = ("unknown", "utilization_rate", "reclaimable_seats", "potential_annual_savings", "data_complete_ratio")
-    assert warehouse.rows("analytics.license_utilization", *columns) == [(1, None, 0, 0, 0)]
+    assert on_duckdb.rows("analytics.license_utilization", *columns) == [(1, None, 0, 0, 0)]
 
 
-def test_access_after_leaving_is_found_and_closes_when_the_person_is_back(warehouse: Warehouse) -> None:
+def test_access_after_leaving_is_found_and_closes_when_the_person_is_back(on_duckdb: Warehouse) -> None:
     """ann worked on; bo's log-in of his last days came late; cy is gone from a complete listing."""
     left = date(2026, 1, 9)
     leavers = [employee("acme", name, left_on=left) for name in ("ann", "bo", "cy")]
-    product(warehouse, "p1", people=leavers)
+    product(on_duckdb, "p1", people=leavers)
     at = "2026-01-20 12:00"
     logins = [
         login(*GOOGLE, "ann@acme.com", "2026-01-10 23:59", key="grace"),
@@ -280,21 +222,21 @@ def test_access_after_leaving_is_found_and_closes_when_the_person_is_back(wareho
         login(*GOOGLE, "bo@acme.com", "2026-01-09 22:00", key="last day"),
     ]
     first = "2026-01-05 12:00"
-    warehouse.land("google_workspace", "g1", listing(first, [user(name, first) for name in ("ann", "bo", "cy")]))
+    on_duckdb.land("google_workspace", "g1", listing(first, [user(name, first) for name in ("ann", "bo", "cy")]))
     closed = [user("bo", at, is_suspended=True), user("cy", at, is_gone=True)]
-    warehouse.land("google_workspace", "g2", listing(at, closed, [held("bo", at)], logins))
-    build_and_test(warehouse)
+    on_duckdb.land("google_workspace", "g2", listing(at, closed, [held("bo", at)], logins))
+    on_duckdb.build()
     found = ("person_id", "severity", "evidence_event_id", "evidence_at", "detected_at")
     evidence = ("login:acme-google:late", datetime(2026, 1, 11), datetime(2026, 1, 20, 12))
-    assert warehouse.rows("analytics.offboarded_access", *found) == [
+    assert on_duckdb.rows("analytics.offboarded_access", *found) == [
         ("ann", 1, *evidence),
         ("bo", 3, None, None, datetime(2026, 1, 20, 12)),
     ]
-    before = contents(warehouse)
-    warehouse.build("--full-refresh")
-    assert contents(warehouse) == before
+    before = on_duckdb.contents()
+    on_duckdb.build("--full-refresh")
+    assert on_duckdb.contents() == before
 
     back = employee("acme", "ann", left_on=left, started_on=date(2026, 1, 19))
-    product(warehouse, "p2", people=[back, *leavers[1:]])
-    build_and_test(warehouse)
-    assert [row[0] for row in warehouse.rows("analytics.offboarded_access", *found)] == ["bo"]
+    product(on_duckdb, "p2", people=[back, *leavers[1:]])
+    on_duckdb.build()
+    assert [row[0] for row in on_duckdb.rows("analytics.offboarded_access", *found)] == ["bo"]

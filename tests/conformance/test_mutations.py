@@ -182,7 +182,7 @@ MUTATIONS = (
         "rejected records are dropped",
         "zoom.activities",
         ("bad_record_is_rejected_and_its_neighbours_land", "impossible_times_are_rejected"),
-        edits=(('            yield marked(rows, "rejected_records")\n', "            yield from ()\n"),),
+        edits=(('            yield Marked(rows, "rejected_records")\n', "            yield from ()\n"),),
     ),
     Mutation(
         "one bad record fails its page",

@@ -181,8 +181,7 @@ class World:
     def _commit(self, items: Sequence[Any], state: dict[str, Any]) -> None:
         tables: dict[str, list[pa.Table]] = defaultdict(list)
         for item in items:
-            meta = getattr(item, "meta", None)
-            tables[meta.hints["table_name"] if meta else self.stream.name].append(item.data if meta else item)
+            tables[getattr(item, "table", self.stream.name)].append(getattr(item, "rows", item))
         assert tables or state == self.state, "the cursor moved, yet nothing is loaded that would keep it"
         self.state = state
         if not tables:
