@@ -6,6 +6,7 @@ declaration cannot tell is in `oddities.py`, by name.
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 from unittest import mock
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -104,25 +106,24 @@ class Settings(Mapping[str, Any]):
 def small_pages(connector: Connector) -> Connector:
     """The connector with offsets that count in pages of the kit's size; nothing else about it changes."""
 
-    def shrunk(make: Callable[[], BasePaginator]) -> Callable[[], BasePaginator]:
-        def paginator() -> BasePaginator:
-            made = make()
-            for name in ("limit", "value_step"):
-                if getattr(made, name, 1) > 1:
-                    setattr(made, name, PAGE)
-            return made
-
-        return paginator
-
     streams = [
         replace(
             stream,
-            paginator=shrunk(stream.paginator),
-            parent=stream.parent and replace(stream.parent, paginator=shrunk(stream.parent.paginator)),
+            paginator=_shrunk(stream.paginator),
+            parent=stream.parent and replace(stream.parent, paginator=_shrunk(stream.parent.paginator)),
         )
         for stream in connector.streams
     ]
     return replace(connector, streams=tuple(streams))
+
+
+@cache
+def _shrunk(make: Callable[[], BasePaginator]) -> Callable[[], BasePaginator]:
+    made = make()
+    for name in ("limit", "value_step"):
+        if getattr(made, name, 1) > 1:
+            setattr(made, name, PAGE)
+    return lambda: copy.deepcopy(made)  # which is quicker than to parse its paths again
 
 
 class Listing:
