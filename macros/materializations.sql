@@ -53,3 +53,36 @@
     {%- set loads = graph.sources['source.' ~ project_name ~ '.' ~ connector ~ '._dlt_loads'] -%}
     {{ return(adapter.get_relation(loads.database, loads.schema, loads.identifier) is not none) }}
 {% endmacro %}
+
+
+{#
+    On DuckDB, whose DDL is transactional and which has one writer: the relation is replaced where it stands, in one
+    statement. dbt builds beside it, renames twice and drops what was, which takes a small model three times as long.
+#}
+{% materialization table, adapter='duckdb' %}
+    {{ return(replaced('table')) }}
+{% endmaterialization %}
+
+{% materialization view, adapter='duckdb' %}
+    {{ return(replaced('view')) }}
+{% endmaterialization %}
+
+{% macro duckdb__stage_as_view() %}
+    {{ return(replaced('view')) }}
+{% endmacro %}
+
+{% macro replaced(kind) %}
+    {%- set target = this.incorporate(type=kind) -%}
+    {%- set existing = load_cached_relation(this) -%}
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {% call statement('main') -%}
+        {%- if existing is not none %}drop {{ existing.type }} {{ existing }};{% endif %}
+        {{ create_table_as(False, target, compiled_code) if kind == 'table' else create_view_as(target, compiled_code) }}
+    {%- endcall %}
+    {% do persist_docs(target, model) %}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {{ adapter.commit() }}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {{ return({'relations': [target]}) }}
+{% endmacro %}
