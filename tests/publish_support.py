@@ -37,6 +37,7 @@ class World:
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder, self.url = folder, url
+        self.version = 0
         self.file = folder / "warehouse.duckdb"
         self.open()
         self.warehouse.execute("create schema analytics")

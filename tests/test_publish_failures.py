@@ -23,10 +23,10 @@ from tests.publish_support import NOW, World, run, wait_until
 
 pytest_plugins = ["tests.publish_fixtures"]
 
-# Every step of a publish that has something to write, in order.
+# The steps of a publish between which it may die with something done and something not, in order.
 STEPS = [
-    *("claim", "prepare", "compare", "break", "export", "stage", "finish", "begin", "write daily", "write usage"),
-    *("prove", "note", "commit", "committed", "clean", "index"),
+    *("compare", "export", "stage", "finish", "begin", "write daily", "write usage", "prove", "commit"),
+    *("committed", "clean", "index"),
 ]
 
 # Children are forked from a process that has imported all they need, which a publish spends most of its time on.
@@ -61,62 +61,80 @@ def publish_until(world: World, step: str) -> None:
     world.open()
 
 
-def change_at_random(world: World, seed: int) -> None:
-    """Some rows change, some go, some come, in both tables; `dau` says which version this is."""
-    chance = random.Random(seed)  # noqa: S311 - no secret
+def change(world: World, version: int) -> None:
+    """Some rows change, some go, some come. All of `daily` and one row of `usage` say which version this is."""
+    chance = random.Random(version)  # noqa: S311 - no secret
     world.change(
-        f"""update analytics.daily set dau = {seed};
-        update analytics.usage set active_days = {seed} where hash(person_id) % 10 = {chance.randrange(10)};
-        delete from analytics.usage where hash(person_id) % 50 = {chance.randrange(50)};
-        insert into analytics.usage (org_id, person_id) values ('org{chance.randrange(9)}', 'new{seed}')"""
+        f"""update analytics.daily set dau = {version};
+        update analytics.usage set active_days = {version} where hash(person_id) % 10 = {chance.randrange(10)};
+        delete from analytics.usage where hash(person_id) % 50 = {chance.randrange(50)} and person_id <> 'person0';
+        insert into analytics.usage (org_id, person_id) values ('org{chance.randrange(9)}', 'new{version}');
+        update analytics.usage set active_days = {version} where person_id = 'person0'"""
     )
+
+
+def watch(url: str, is_over: Any, wrong: Any) -> None:
+    """Looks 50 times a second, each time in one snapshot, and notes what is not one whole generation."""
+    while not is_over.is_set():
+        with suppress(psycopg2.OperationalError), closing(psycopg2.connect(url)) as connection:  # a crash in between
+            connection.autocommit = True
+            while not is_over.wait(0.02):
+                with connection.cursor() as cursor:
+                    cursor.execute(
+                        """select count(*), count(distinct d.dau), min(d.dau) = min(u.active_days),
+                            min(u.generation_id) = (
+                                select max(generation_id) from app_usage.generations where status = 'published'),
+                            (select count(*) > 100 from app_usage.usage)
+                        from app_usage.daily as d, app_usage.usage as u where u.person_id = 'person0'"""
+                    )
+                    if (seen := cursor.fetchone()) != (30, 1, True, True, True):
+                        wrong.put(seen)
+                        return
 
 
 @contextmanager
 def watched(world: World) -> Iterator[None]:
-    """A reader that looks all the while, and fails the test when it sees two versions of `daily` at once."""
-    stop, wrong = threading.Event(), []
-
-    def watch() -> None:
-        with closing(psycopg2.connect(world.url)) as connection, connection.cursor() as cursor:
-            connection.autocommit = True
-            while not stop.is_set():
-                cursor.execute(
-                    "select count(*), count(distinct dau), (select count(*) > 200 from app_usage.usage) "
-                    "from app_usage.daily"
-                )
-                if (seen := cursor.fetchone()) != (30, 1, True):
-                    wrong.append(seen)
-
-    reader = threading.Thread(target=watch)
+    """A process reads all the while, and the test fails where it has seen anything but whole generations."""
+    is_over, wrong = CHILDREN.Event(), CHILDREN.Queue()
+    reader = CHILDREN.Process(target=watch, args=(world.url, is_over, wrong))
     reader.start()
     try:
         yield
     finally:
-        stop.set()
+        is_over.set()
         reader.join()
-    assert not wrong
+    assert reader.exitcode == 0
+    assert wrong.empty(), wrong.get()
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory, product_server: PrivatePostgres) -> Iterator[World]:
+    """A world that outlives one failed publish after the other. `version` counts its changes, and its generations."""
+    world = World(tmp_path_factory.mktemp("standing"), product_server.url("standing"))
+    change(world, 1)
+    world.publish()
+    world.version = 1
+    yield world
+    world.warehouse.close()
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_publish_killed_at_any_step_leaves_one_whole_generation(world: World, step: str) -> None:
-    world.change("update analytics.daily set dau = 0")
-    world.publish()
-    published = 1
+def test_a_publish_killed_at_any_step_leaves_one_whole_generation(standing: World, step: str) -> None:
+    world, shown = standing, "select distinct dau from app_usage.daily"
     with watched(world):
-        for seed in range(1, 3):
-            change_at_random(world, seed)
+        for _seed in range(5):
+            world.version += 1
+            change(world, world.version)
             publish_until(world, step)
             is_published = STEPS.index(step) > STEPS.index("commit")
-            assert world.query("select distinct dau from app_usage.daily") == [(seed if is_published else seed - 1,)]
-            assert world.publish().changed is not is_published
-            published += 1
+            assert world.query(shown) == [(world.version if is_published else world.version - 1,)]
+            assert world.publish(accept=True).changed is not is_published
             assert world.is_equal()
-            assert world.query("select count(*) from app_usage.generations") == [(published,)]
-            assert not world.publish().changed
+            assert world.query("select count(*) from app_usage.generations") == [(world.version,)]
+    assert not world.publish().changed
 
 
-@pytest.mark.parametrize("step", STEPS[:-2])
+@pytest.mark.parametrize("step", ["export", "stage", "finish", "write usage", "commit"])
 def test_a_first_publish_killed_at_any_step_is_made_good_by_the_next(world: World, step: str) -> None:
     publish_until(world, step)
     world.publish()
@@ -125,29 +143,50 @@ def test_a_first_publish_killed_at_any_step_is_made_good_by_the_next(world: Worl
 
 
 @pytest.mark.parametrize("step", ["compare", "stage", "finish", "begin", "prove", "commit"])
-def test_a_publish_whose_connection_is_cut_says_so_and_publishes_nothing(world: World, step: str) -> None:
-    world.publish()
-    world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
+def test_a_publish_whose_connection_is_cut_says_so_and_publishes_nothing(standing: World, step: str) -> None:
+    world = standing
+    world.version += 1
+    change(world, world.version)
 
     def cut(at: str) -> None:
         if at == step:
             terminate = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like %s"
-            assert world.query(terminate, "app-usage publish%")
+            assert world.query(terminate, f"app-usage publish%{os.getpid()}%")
 
-    with pytest.raises(PublishError, match="publish again"):
-        world.publish(progress=cut)
-    assert world.query("select count(*) from app_usage.generations") == [(1,)]
-    assert world.publish().rows_upserted == 1
+    with watched(world):
+        with pytest.raises(PublishError, match="publish again"):
+            world.publish(progress=cut)
+        assert world.query("select count(*) from app_usage.generations") == [(world.version - 1,)]
+        assert world.publish(accept=True).changed
     assert world.is_equal()
 
 
-def test_a_write_of_somebody_else_during_a_publish_stops_it_and_is_repaired_by_the_next(world: World) -> None:
+def test_a_write_of_somebody_else_during_a_publish_is_repaired_in_the_same_run(world: World) -> None:
+    world.publish()
+    world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
+    meddled: list[str] = []
+
+    def meddle(step: str) -> None:
+        if step == "begin" and not meddled:
+            meddled.append(step)
+            world.query("update app_usage.usage set active_days = -1 where person_id = 'person8'")
+
+    generation = world.publish(progress=meddle)
+    assert (generation.rows_upserted, generation.repaired) == (
+        2,
+        'somebody wrote to app_usage."usage" while it was published',
+    )
+    assert world.is_equal()
+    assert world.query("select count(*) from app_usage.generations") == [(2,)]
+
+
+def test_a_table_that_somebody_writes_to_again_and_again_is_not_published(world: World) -> None:
     world.publish()
     world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
 
     def meddle(step: str) -> None:
         if step == "begin":
-            world.query("update app_usage.usage set active_days = -1 where person_id = 'person8'")
+            world.query("update app_usage.usage set active_days = active_days - 1 where person_id = 'person8'")
 
     with pytest.raises(PublishError, match="somebody wrote to"):
         world.publish(progress=meddle)
@@ -232,31 +271,28 @@ def test_a_deadlock_with_a_product_query_is_tried_again(world: World) -> None:
     assert world.is_equal()
 
 
-@pytest.mark.parametrize("at", ["compare", "stage", "finish", "write usage", "prove", "commit"])
-def test_a_crash_of_postgres_in_the_middle_loses_nothing(tmp_path: Path, at: str) -> None:
+def test_a_crash_of_postgres_at_any_step_loses_nothing(tmp_path: Path) -> None:
     """Its processes notice the death of the first one when they next wait, so the publish may just get through."""
     postgres = PrivatePostgres(tmp_path / "postgres")
     postgres.start()
     try:
         world = World(tmp_path, postgres.url("product"))
+        change(world, 1)
         world.publish()
-        world.change("update analytics.usage set active_days = 99; update analytics.daily set dau = 99")
+        with watched(world):
+            for version, at in enumerate(("compare", "stage", "finish", "write usage", "prove", "commit"), start=2):
+                change(world, version)
 
-        def crash(step: str) -> None:
-            if step == at:
-                os.kill(int((postgres.data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+                def crash(step: str, at: str = at) -> None:
+                    if step == at:
+                        os.kill(int((postgres.data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
 
-        with suppress(PublishError):
-            world.publish(progress=crash)
-        postgres.start()
-        shown = world.query(
-            "select min(u.active_days), max(u.active_days), min(d.dau), max(d.dau), "
-            "(select count(*) from app_usage.generations) from app_usage.usage as u, app_usage.daily as d"
-        )
-        assert shown in ([(0, 29, 0, 29, 1)], [(99, 99, 99, 99, 2)])
-        world.publish()
-        assert world.is_equal()
-        assert world.query("select count(*) from app_usage.generations") == [(2,)]
+                with suppress(PublishError):
+                    world.publish(progress=crash, accept=True)
+                postgres.start()
+                world.publish(accept=True)
+                assert world.is_equal()
+                assert world.query("select count(*) from app_usage.generations") == [(version,)]
         world.warehouse.close()
     finally:
         postgres.remove()
@@ -270,8 +306,10 @@ def test_a_full_disk_publishes_nothing(world: World) -> None:
             raise exception 'could not extend file: No space left on device' using errcode = 'disk_full'; end $$;
         create trigger no_space before update on app_usage.usage for each row execute function no_space()"""
     )
+    before = world.row_versions("usage")
     with pytest.raises(PublishError, match="No space left on device"):
         world.publish()
+    assert world.row_versions("usage") == before
     world.query("drop trigger no_space on app_usage.usage")
     assert world.publish().rows_upserted == 300
     assert world.is_equal()

@@ -119,7 +119,7 @@ def test_a_rollback_returns_every_table_to_an_earlier_generation_and_stays_there
 def test_a_rollback_goes_one_generation_back_by_itself_and_no_further_than_is_kept(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingestion.publish.publication.GENERATIONS_KEPT", 2)
+    monkeypatch.setattr("ingestion.publish.transaction.GENERATIONS_KEPT", 2)
     for number in range(5):
         world.change(f"update analytics.usage set active_days = {number}")
         world.publish()

@@ -260,7 +260,7 @@ def test_declared_indexes_are_made_with_the_table_and_after_it(world: World) -> 
 def test_an_index_that_has_to_wait_for_the_product_is_made_by_a_later_publish(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingestion.publish.product.INDEX_TIMEOUT", "100ms")
+    monkeypatch.setattr("ingestion.publish.tables.INDEX_TIMEOUT", "100ms")
     world.publish()
     world.model("usage", world.columns("usage"), key=["org_id", "person_id"], indexes=[["org_id", "seen_at"]])
     valid = "select indisvalid from pg_index where indexrelid = to_regclass('app_usage.usage_org_id_seen_at_idx')"

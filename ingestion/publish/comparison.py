@@ -9,7 +9,7 @@ its part of one scan of the mart, and nothing in the product.
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -23,7 +23,8 @@ from adbc_driver_postgresql import dbapi
 from dlt.common.destination import Destination
 
 from ingestion.publish.marts import STAMPS, Column, Mart, PublishError
-from ingestion.publish.product import DriftError, Product, live, names, quoted
+from ingestion.publish.product import DriftError, Product, names, quoted
+from ingestion.publish.tables import live
 
 # So many groups of orgs are enough for a canary of a tenth of a percent.
 SHARDS = 1024
@@ -96,6 +97,7 @@ class Comparison:
         """`connection`: DuckDB in UTC; `relations`: how it names each mart, by the mart's name."""
         self._connection = connection
         self._relations = relations
+        self._refused: set[str] = set()
 
     def scan(self, mart: Mart) -> Scan:
         """Reads the mart once. Raises PublishError where it is not what its contract says."""
@@ -209,7 +211,7 @@ class Comparison:
                 )
                 self._connection.unregister("stored")
             if _sums(self._rows(sums)) != was:
-                raise DriftError(f"{live(mart)} is not what was published: publish again, to compare and repair it")
+                raise DriftError(f"{live(mart)} is not what was published")
 
     def differences(self, mart: Mart, limit: int) -> list[tuple[dict[str, Any], str]]:
         """The keys of some rows that the last `compare` found, and whether they are missing, extra or different."""
@@ -246,15 +248,21 @@ class Comparison:
             )
         )
 
-    def stored(self, mart: Mart, product: Product, query: str) -> dict[str, Sums]:
-        """The sums of the product's rows that the query returns (the content columns, in order)."""
-        with product.arrow(query) as stored:
-            self._connection.register("stored", stored)
-            rows = self._rows(
-                f"select org_id, count(*), sum({_hash(mart)}) from ({_typed(mart, 'stored')}) group by all"
-            )
-            self._connection.unregister("stored")
+    def sums(self, mart: Mart, stored: pa.Table | pa.RecordBatchReader) -> dict[str, Sums]:
+        """The sums of rows of the product (the content columns, in order)."""
+        self._connection.register("stored", stored)
+        rows = self._rows(f"select org_id, count(*), sum({_hash(mart)}) from ({_typed(mart, 'stored')}) group by all")
+        self._connection.unregister("stored")
         return _sums(rows)
+
+    def set_aside(self, mart: Mart, refused: pa.Table) -> None:
+        """Takes rows that PostgreSQL refused (the key and `_reason`) for rows that it cannot hold, from now on."""
+        self._connection.register("refused", refused)
+        rows = f"select {_casts(mart, mart.key)}, _reason from refused"
+        self._connection.execute(f"create temp table if not exists {_refused(mart)} as {rows} where false")
+        self._connection.execute(f"insert into {_refused(mart)} {rows}")
+        self._connection.unregister("refused")
+        self._refused.add(mart.name)
 
     def rejected(self, mart: Mart) -> list[dict[str, str]]:
         """The rows that PostgreSQL cannot hold, as org_id, row_key, reason, row_json: JSON spells a NUL out.
@@ -282,9 +290,13 @@ class Comparison:
             )
         tests = [test for column in mart.content for test in _tests(mart, column, actual[column.name])]
         reason = f"case {' '.join(tests)} end" if tests else "null::varchar"
-        self._connection.execute(
-            f"create or replace temp view {_view(mart)} as {_typed(mart, relation, f', {reason} as _reason')}"
-        )
+        rows = _typed(mart, relation, f", {reason} as _reason")
+        if mart.name in self._refused:
+            rows = (
+                f"select m.* replace (coalesce(m._reason, r._reason) as _reason) from ({rows}) as m "
+                f"left join {_refused(mart)} as r using ({names(mart.key)})"
+            )
+        self._connection.execute(f"create or replace temp view {_view(mart)} as {rows}")
 
     def _export(self, mart: Mart, query: str, path: Path) -> None:
         """In the order of the key: rows that lie together there lie together in the product's table and index."""
@@ -389,10 +401,15 @@ def _type(column: Column) -> str:
 
 
 def _typed(mart: Mart, relation: str, more: str = "") -> str:
-    columns = ", ".join(
-        f"try_cast({quoted(column.name)} as {_type(column)}) as {quoted(column.name)}" for column in mart.content
+    return f"select {_casts(mart, [column.name for column in mart.content])}{more} from {relation}"
+
+
+def _casts(mart: Mart, columns: Collection[str]) -> str:
+    return ", ".join(
+        f"try_cast({quoted(column.name)} as {_type(column)}) as {quoted(column.name)}"
+        for column in mart.content
+        if column.name in columns
     )
-    return f"select {columns}{more} from {relation}"
 
 
 def _hash(mart: Mart) -> str:
@@ -442,6 +459,10 @@ def _sums(rows: list[tuple[Any, ...]]) -> dict[str, Sums]:
 
 def _view(mart: Mart) -> str:
     return quoted(f"mart_{mart.name}")
+
+
+def _refused(mart: Mart) -> str:
+    return quoted(f"refused_{mart.name}")
 
 
 def _copy(mart: Mart) -> str:

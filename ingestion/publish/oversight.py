@@ -9,11 +9,13 @@ from typing import Any
 
 from dlt.common.destination import Destination
 
-from ingestion.publish import product as tables
+from ingestion.publish import tables
 from ingestion.publish.comparison import SHARDS, open_comparison, shard_of
 from ingestion.publish.marts import PublishError, read_marts
-from ingestion.publish.product import LEDGER, SCHEMA, Product, give_way, literal, names, quoted
-from ingestion.publish.publication import GENERATIONS_KEPT, as_publish_error, oldest_way_back
+from ingestion.publish.product import LEDGER, SCHEMA, Product, give_way, literal, matches, names, quoted
+from ingestion.publish.product import migrate as prepare
+from ingestion.publish.publication import as_publish_error
+from ingestion.publish.transaction import GENERATIONS_KEPT, oldest_way_back
 
 # More keys than these tell nothing new about what is wrong with a table.
 KEYS_NAMED = 20
@@ -71,7 +73,7 @@ def migrate(product_url: str) -> None:
     """
     with as_publish_error(), Product(product_url) as product:
         product.claim()
-        tables.migrate(product)
+        prepare(product)
 
 
 def status(product_url: str) -> Status:
@@ -118,7 +120,7 @@ def verify(manifest: Path, warehouse: Destination[Any, Any], product_url: str, p
     marts = read_marts(manifest)
     with as_publish_error(), Product(product_url) as product:
         product.claim()
-        tables.migrate(product)
+        prepare(product)
         product.become_owner()
         with open_comparison(warehouse, marts, pipelines_dir / "published.duckdb") as comparison:
             for mart in marts:
@@ -128,7 +130,8 @@ def verify(manifest: Path, warehouse: Destination[Any, Any], product_url: str, p
                     continue
                 shards = product.execute(f"select shards from {LEDGER}.tables where table_name = $1", mart.name)
                 inside = shards[0][0] if shards else SHARDS
-                was = comparison.stored(mart, product, f"select {names(mart.content)} from {tables.live(mart)}")
+                with product.arrow(f"select {names(mart.content)} from {tables.live(mart)}") as stored:
+                    was = comparison.sums(mart, stored)
                 compared += sum(sums.rows for sums in was.values())
                 was, now = (
                     {org: sums for org, sums in side.items() if inside == SHARDS or shard_of(org) < inside}
@@ -152,7 +155,7 @@ def rollback(product_url: str, generation_id: str | None = None) -> str:
     """
     with as_publish_error(), Product(product_url) as product:
         product.claim()
-        tables.migrate(product)
+        prepare(product)
         product.become_owner()
         newest = product.value(f"select coalesce(max(generation_id), '0') from {SCHEMA}.generations")
         reachable = product.execute(
@@ -228,9 +231,7 @@ def _undo_rows(product: Product, table: str, target: str) -> None:
     )
     others = [name for name in columns if name not in key]
     updates = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in others)
-    product.execute(
-        f"delete from {live} as t using {first} as b where not b._existed and {tables.matches(key, 't', 'b')}"
-    )
+    product.execute(f"delete from {live} as t using {first} as b where not b._existed and {matches(key, 't', 'b')}")
     product.execute(
         f"insert into {live} ({names(columns)}) select {names(columns, 'b')} from {first} as b where b._existed "
         f"on conflict ({names(key)}) do {f'update set {updates}' if updates else 'nothing'}"

@@ -1,4 +1,4 @@
-"""The product's side: one session of the publisher, the schemas and roles it needs, and the tables it makes.
+"""The product's side: one session of the publisher, and the schemas and roles that it needs.
 
 app_usage           what the product reads: the published tables, `generations`, `app_usage_rejected`
 app_usage_staging   what is on its way there: dlt loads into it, every publish empties it
@@ -10,14 +10,13 @@ app_usage_reader     reads `app_usage`, of the org in the setting `app_usage.org
 """
 
 import os
-import re
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from hashlib import sha256
+from itertools import count
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import pyarrow as pa
@@ -25,7 +24,7 @@ from adbc_driver_manager import Error as DatabaseError
 from adbc_driver_postgresql import dbapi
 from dlt.common.data_writers.escape import escape_postgres_identifier, escape_postgres_literal
 
-from ingestion.publish.marts import Column, Mart, PublishError
+from ingestion.publish.marts import Column, PublishError
 
 SCHEMA, STAGING, LEDGER = "app_usage", "app_usage_staging", "app_usage_ledger"
 OWNER, PUBLISHER, READER = "app_usage_owner", "app_usage_publisher", "app_usage_reader"
@@ -33,8 +32,6 @@ OWNER, PUBLISHER, READER = "app_usage_owner", "app_usage_publisher", "app_usage_
 CLAIM_SECONDS = 5.0
 # A lock that is not there by then makes the product's next query wait behind the publisher: give way instead.
 LOCK_TIMEOUT = "500ms"
-# An index that is made concurrently waits for old transactions without holding anybody up.
-INDEX_TIMEOUT = "10s"
 # Far above what two million changed rows take; a statement that runs on for longer is stuck.
 STATEMENT_TIMEOUT = "15min"
 # lock_not_available, deadlock_detected, serialization_failure: somebody else was first, and is soon done.
@@ -42,8 +39,8 @@ BUSY = {"55P03", "40P01", "40001"}
 
 # A publish that meets a lock of the product gives way, and comes back after 1, 2, 4 and 8 seconds.
 ATTEMPTS = 5
-# The end of the name of a column of a wider type, until it takes the place of the other one.
-WIDENED = "__widened"
+
+T = TypeVar("T")
 
 quoted = escape_postgres_identifier
 literal = escape_postgres_literal
@@ -63,6 +60,10 @@ class DriftError(PublishError):
     """A published table is not what the ledger says of it. The next publish believes its rows, not the ledger."""
 
 
+class _RehearsedError(Exception):
+    """Ends a transaction that was only tried."""
+
+
 class Product:
     """A session of the product database. Statements commit one by one, but inside `transaction()`."""
 
@@ -76,6 +77,8 @@ class Product:
             self.execute("set client_connection_check_interval = '1s'")
         self.execute("set timezone = 'UTC'")
         self.execute(f"set statement_timeout = '{STATEMENT_TIMEOUT}'")
+        # The other processors are the product's.
+        self.execute("set max_parallel_workers_per_gather = 0")
         if self.value("select current_setting('server_version_num')::int") < 140000:
             raise PublishError("the product database is older than PostgreSQL 14: upgrade it")
         self.url = url
@@ -96,14 +99,19 @@ class Product:
             cursor.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
 
-    def change(self, statement: str) -> int:
-        """Runs one statement that writes rows, and returns how many. It takes no parameters."""
-        with self._connection.cursor() as cursor:
-            cursor.execute(statement)
-            return int(cursor.rowcount)
-
     def value(self, query: str, *parameters: Any) -> Any:
         return self.execute(query, *parameters)[0][0]
+
+    def table(self, query: str) -> pa.Table:
+        """The rows that a statement returns, all of them in memory."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(query)
+            return cursor.fetch_arrow_table()
+
+    def ingest(self, table: str, rows: pa.Table) -> None:
+        """Copies rows into a table of the staging schema."""
+        with self._connection.cursor() as cursor:
+            cursor.adbc_ingest(table, rows, mode="append", db_schema_name=STAGING)
 
     @contextmanager
     def arrow(self, query: str) -> Iterator[pa.RecordBatchReader]:
@@ -124,6 +132,25 @@ class Product:
                 self.execute("rollback")
             raise
         self.execute("commit")
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """A transaction of which nothing stays."""
+        with suppress(_RehearsedError), self.transaction():
+            self.execute("set local app_usage.publisher = 'on'")
+            yield
+            raise _RehearsedError
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of a transaction that may fail without it."""
+        self.execute("savepoint part")
+        try:
+            yield
+        except DatabaseError:
+            self.execute("rollback to savepoint part")
+            raise
+        self.execute("release savepoint part")
 
     def claim(self) -> None:
         """Makes this session the only one that publishes; it ends with the session, however that ends."""
@@ -168,26 +195,26 @@ def _with_role(url: str, role: str) -> str:
     return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
 
 
-def give_way(apply: Callable[[], None]) -> None:
+def give_way(apply: Callable[[], T]) -> T:
     """Applies; where the product's own work is in the way, lets it pass and tries again."""
-    for attempt in range(ATTEMPTS):
+    for attempt in count():
         try:
             return apply()
         except DatabaseError as error:
             if error.sqlstate not in BUSY:
                 raise
-            if attempt == ATTEMPTS - 1:
+            if attempt + 1 == ATTEMPTS:
                 raise PublishError(
                     f"the product's own transactions hold locks on the published tables: {error}. "
                     "Nothing was published; publish again"
                 ) from error
         time.sleep(2**attempt)
-    return None
+    raise AssertionError("unreachable")
 
 
 # One statement each; all of them may run again at any time. The version is the number of the last change to
 # them, so that a publish that finds it written need not run them.
-MIGRATION_VERSION = 1
+MIGRATION_VERSION = 2
 MIGRATION = (
     f"create table if not exists {SCHEMA}.generations ("
     "generation_id text primary key, started_at timestamptz not null, published_at timestamptz not null, "
@@ -214,7 +241,8 @@ MIGRATION = (
     f"""create or replace function {LEDGER}.note_foreign_write() returns trigger language plpgsql
         security definer set search_path = pg_catalog as $$
         begin
-            if current_setting('app_usage.publisher', true) is distinct from 'on' then
+            -- Deeper than one: a trigger of the product writes, though the publisher's own write set it off.
+            if current_setting('app_usage.publisher', true) is distinct from 'on' or pg_trigger_depth() > 1 then
                 update {LEDGER}.tables set is_touched = true where table_name = tg_table_name;
             end if;
             return null;
@@ -286,222 +314,3 @@ def protect(product: Product, table: str) -> None:
         f"create policy one_org on {table} for select "
         "using (org_id = nullif(current_setting('app_usage.org_id', true), ''))"
     )
-
-
-def columns_of(product: Product, schema: str, table: str) -> dict[str, str]:
-    """The columns of a table and their types; empty where there is no such table."""
-    rows = product.execute(
-        "select a.attname::text, format_type(a.atttypid, a.atttypmod) from pg_attribute as a "
-        "where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped order by a.attnum",
-        f"{schema}.{quoted(table)}",
-    )
-    return {name: kind.replace("timestamp with time zone", "timestamptz") for name, kind in rows}
-
-
-def key_of(product: Product, table: str) -> tuple[str, ...]:
-    """The columns of a published table's primary key, in order."""
-    rows = product.execute(
-        "select a.attname::text from pg_index as i "
-        "cross join unnest(i.indkey) with ordinality as k(attnum, position) "
-        "join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum "
-        "where i.indisprimary and i.indrelid = to_regclass($1) order by k.position",
-        f"{SCHEMA}.{quoted(table)}",
-    )
-    return tuple(row[0] for row in rows)
-
-
-def live(mart: Mart) -> str:
-    return f"{SCHEMA}.{quoted(mart.name)}"
-
-
-def staged(mart: Mart) -> str:
-    return f"{STAGING}.{quoted(mart.name)}"
-
-
-def before(mart: Mart) -> str:
-    """The table of the ledger that keeps what the last generations overwrote."""
-    return f"{LEDGER}.{quoted('before_' + mart.name)}"
-
-
-def create_live_table(product: Product, mart: Mart, generation_id: str, published_at: str) -> None:
-    """Makes a new table in the staging schema: all of it but what is cheaper once the rows are in.
-
-    The stamps are defaults, so that the rows need not carry them.
-    """
-    defaults = {"generation_id": generation_id, "published_at": published_at}
-    columns = [
-        f"{quoted(column.name)} {column.type}"
-        + (" not null" if column.name in mart.key else "")
-        + (f" default {literal(defaults[column.name])}" if column.name in defaults else "")
-        for column in mart.columns
-    ]
-    product.execute(f"drop table if exists {staged(mart)}")
-    product.execute(f"create table {staged(mart)} ({', '.join(columns)})")
-
-
-def finish_live_table(product: Product, mart: Mart) -> None:
-    """Key, indexes, comments, protection and grants of a new table whose rows are in."""
-    table = staged(mart)
-    product.execute(f"alter table {table} add primary key ({names(mart.key)})")
-    for column in mart.stamps:
-        product.execute(f"alter table {table} alter column {quoted(column.name)} drop default")
-    for index in mart.indexes:
-        product.execute(f"create index {quoted(index_name(mart, index))} on {table} ({names(index)})")
-    comment(product, STAGING, mart)
-    protect(product, table)
-    if product.value("select exists (select from pg_roles where rolname = $1)", READER):
-        product.execute(f"grant select on {table} to {READER}")
-    product.execute(
-        f"create trigger note_foreign_write after insert or update or delete or truncate on {table} "
-        f"for each statement execute function {LEDGER}.note_foreign_write()"
-    )
-    product.execute(f"analyze {table}")
-    columns = ", ".join(f"{quoted(column.name)} {column.type}" for column in mart.columns)
-    product.execute(f"drop table if exists {before(mart)}")
-    product.execute(f"create table {before(mart)} (_generation_id text, _existed boolean, {columns})")
-    product.execute(f"create index on {before(mart)} (_generation_id)")
-
-
-def create_delta_table(product: Product, mart: Mart) -> None:
-    """Makes the staging table of the rows to write and the keys to delete. A crash may empty it."""
-    columns = ", ".join(f"{quoted(column.name)} {column.type}" for column in mart.content)
-    product.execute(f"drop table if exists {staged(mart)}")
-    product.execute(f"create unlogged table {staged(mart)} ({columns}, _is_gone boolean not null)")
-
-
-def follow_columns(product: Product, mart: Mart) -> None:
-    """Gives a published table the columns and wider types that its mart has got since, and drops what it declares.
-
-    The table is locked for a moment, in which its catalogue changes and no row. Raises PublishError for what would
-    break a reader: a column that is gone, a type that holds less, another key.
-    """
-    actual = columns_of(product, SCHEMA, mart.name)
-    if not actual:
-        return
-    key = key_of(product, mart.name)
-    if key != mart.key:
-        raise PublishError(
-            f"{live(mart)} has the key {list(key)}, its mart the key {list(mart.key)}: publish it under another name"
-        )
-    declared = {column.name: column for column in mart.columns}
-    half_done = {name for name in actual if name.endswith(WIDENED)}
-    if lost := actual.keys() - declared.keys() - half_done - set(mart.drop):
-        raise PublishError(
-            f"{live(mart)} has columns that its mart has lost: {', '.join(sorted(lost))}. The product may read "
-            "them: bring them back, or declare them under meta.publish.drop"
-        )
-    other = [column for column in mart.columns if actual.get(column.name, column.type) != column.type]
-    for column in other:
-        if column.name in mart.key or not _is_wider(actual[column.name], column.type):
-            raise PublishError(
-                f"{live(mart)}: {column.name} is {actual[column.name]} and would be {column.type}, which may hold "
-                "less or break the product: publish it under another name"
-            )
-    changes = [f"drop column {quoted(name)}" for name in half_done]
-    changes += [f"drop column {quoted(name)}" for name in actual.keys() & set(mart.drop) - declared.keys()]
-    changes += [f"add column {quoted(name)} {declared[name].type}" for name in declared.keys() - actual.keys()]
-    changes += [f"add column {quoted(column.name + WIDENED)} {column.type}" for column in other]
-    if changes:
-        give_way(lambda: _alter(product, mart, changes))
-    if other:
-        _widen(product, mart, other)
-    described = product.execute(
-        "select a.attname::text, col_description(a.attrelid, a.attnum) from pg_attribute as a "
-        "where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped "
-        "union all select '', obj_description(to_regclass($1), 'pg_class')",
-        live(mart),
-    )
-    wanted = {column.name: column.description for column in mart.columns} | {"": mart.description}
-    if {name: text or "" for name, text in described} != wanted:
-        give_way(lambda: _describe(product, mart))
-
-
-def _describe(product: Product, mart: Mart) -> None:
-    with product.transaction():
-        comment(product, SCHEMA, mart)
-
-
-def _alter(product: Product, mart: Mart, changes: Sequence[str]) -> None:
-    with product.transaction():
-        product.execute(f"alter table {live(mart)} {', '.join(changes)}")
-        ours = [change for change in changes if WIDENED not in change]
-        if ours:
-            product.execute(f"alter table {before(mart)} {', '.join(ours)}")
-
-
-def _widen(product: Product, mart: Mart, columns: Sequence[Column]) -> None:
-    """Fills columns of the new types while the table is read, and puts them in the place of the old ones at once.
-
-    PostgreSQL itself would rewrite the table with every reader locked out, and refuses where a view reads the column.
-    """
-    with product.transaction():
-        product.execute("set local app_usage.publisher = 'on'")
-        values = ", ".join(f"{quoted(c.name + WIDENED)} = {quoted(c.name)}::{c.type}" for c in columns)
-        product.execute(f"update {live(mart)} set {values}")
-
-    def swap() -> None:
-        with product.transaction():
-            for column in columns:
-                name, wide = quoted(column.name), quoted(column.name + WIDENED)
-                product.execute(f"alter table {live(mart)} drop column {name}")
-                product.execute(f"alter table {live(mart)} rename column {wide} to {name}")
-                product.execute(f"alter table {before(mart)} alter column {name} type {column.type}")
-
-    try:
-        give_way(swap)
-    except DatabaseError as error:
-        if error.sqlstate != "2BP01":
-            raise
-        raise PublishError(
-            f"{live(mart)}: something of the product reads {names(columns)}, whose type becomes wider: {error}. "
-            "Drop it, publish, and make it again"
-        ) from error
-
-
-def _is_wider(old: str, new: str) -> bool:
-    """Whether every value of the old type is one of the new."""
-    if (old, new) in {("bigint", "double precision"), ("date", "timestamptz")}:
-        return True
-    digits = re.fullmatch(r"numeric\((\d+),(\d+)\)", new)
-    if not digits:
-        return False
-    precision, scale = int(digits[1]), int(digits[2])
-    if old == "bigint":
-        return precision - scale >= 19
-    narrow = re.fullmatch(r"numeric\((\d+),(\d+)\)", old)
-    return narrow is not None and scale >= int(narrow[2]) and precision - scale >= int(narrow[1]) - int(narrow[2])
-
-
-def make_indexes(product: Product, mart: Mart) -> None:
-    """Makes the indexes that the mart declares and the table has not, while it is read and written.
-
-    Such an index waits for every transaction that is older; where one takes too long, the next publish tries again.
-    """
-    for index in mart.indexes:
-        name = index_name(mart, index)
-        valid = product.execute(
-            "select indisvalid from pg_index where indexrelid = to_regclass($1)", f"{SCHEMA}.{quoted(name)}"
-        )
-        if valid == [(True,)]:
-            continue
-        product.execute(f"set lock_timeout = '{INDEX_TIMEOUT}'")
-        try:
-            product.execute(f"drop index concurrently if exists {SCHEMA}.{quoted(name)}")
-            product.execute(f"create index concurrently {quoted(name)} on {live(mart)} ({names(index)})")
-        except DatabaseError as error:
-            if error.sqlstate not in BUSY:
-                raise
-        finally:
-            product.execute("reset lock_timeout")
-
-
-def comment(product: Product, schema: str, mart: Mart) -> None:
-    table = f"{schema}.{quoted(mart.name)}"
-    product.execute(f"comment on table {table} is {literal(mart.description)}")
-    for column in mart.columns:
-        product.execute(f"comment on column {table}.{quoted(column.name)} is {literal(column.description)}")
-
-
-def index_name(mart: Mart, columns: Sequence[str]) -> str:
-    name = "_".join((mart.name, *columns, "idx"))
-    return name if len(name) <= 63 else f"{name[:54]}_{sha256(name.encode()).hexdigest()[:8]}"

@@ -1,0 +1,262 @@
+"""The published tables and those beside them: how they are made, and how they follow their marts."""
+
+import re
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+
+from adbc_driver_manager import Error as DatabaseError
+
+from ingestion.publish.marts import Column, Mart, PublishError
+from ingestion.publish.product import (
+    BUSY,
+    LEDGER,
+    READER,
+    SCHEMA,
+    STAGING,
+    Product,
+    give_way,
+    literal,
+    names,
+    protect,
+    quoted,
+)
+
+# An index that is made concurrently waits for old transactions without holding anybody up.
+INDEX_TIMEOUT = "10s"
+# The end of the name of a column of a wider type, until it takes the place of the other one.
+WIDENED = "__widened"
+# Percent. In what is left of a page a changed row finds its place beside the old one, and no index is written.
+FILL = 90
+
+
+def columns_of(product: Product, schema: str, table: str) -> dict[str, str]:
+    """The columns of a table and their types; empty where there is no such table."""
+    rows = product.execute(
+        "select a.attname::text, format_type(a.atttypid, a.atttypmod) from pg_attribute as a "
+        "where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped order by a.attnum",
+        f"{schema}.{quoted(table)}",
+    )
+    return {name: kind.replace("timestamp with time zone", "timestamptz") for name, kind in rows}
+
+
+def key_of(product: Product, table: str) -> tuple[str, ...]:
+    """The columns of a published table's primary key, in order."""
+    rows = product.execute(
+        "select a.attname::text from pg_index as i "
+        "cross join unnest(i.indkey) with ordinality as k(attnum, position) "
+        "join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum "
+        "where i.indisprimary and i.indrelid = to_regclass($1) order by k.position",
+        f"{SCHEMA}.{quoted(table)}",
+    )
+    return tuple(row[0] for row in rows)
+
+
+def live(mart: Mart) -> str:
+    return f"{SCHEMA}.{quoted(mart.name)}"
+
+
+def staged(mart: Mart) -> str:
+    return f"{STAGING}.{quoted(mart.name)}"
+
+
+def before(mart: Mart) -> str:
+    """The table of the ledger that keeps what the last generations overwrote."""
+    return f"{LEDGER}.{quoted('before_' + mart.name)}"
+
+
+def count(product: Product, mart: Mart, orgs: Iterable[str]) -> dict[str, int]:
+    """How many rows each of these orgs has in the published table."""
+    listed = ", ".join(literal(org) for org in orgs)
+    return dict(
+        product.execute(f"select org_id, count(*) from {live(mart)} where org_id in ({listed}) group by 1")
+        if listed
+        else []
+    )
+
+
+def create_live_table(product: Product, mart: Mart, generation_id: str, published_at: str) -> None:
+    """Makes a new table in the staging schema: all of it but what is cheaper once the rows are in.
+
+    The stamps are defaults, so that the rows need not carry them.
+    """
+    defaults = {"generation_id": generation_id, "published_at": published_at}
+    columns = [
+        f"{quoted(column.name)} {column.type}"
+        + (" not null" if column.name in mart.key else "")
+        + (f" default {literal(defaults[column.name])}" if column.name in defaults else "")
+        for column in mart.columns
+    ]
+    product.execute(f"drop table if exists {staged(mart)}")
+    product.execute(f"create table {staged(mart)} ({', '.join(columns)}) with (fillfactor = {FILL})")
+
+
+def finish_live_table(product: Product, mart: Mart) -> None:
+    """Key, indexes, comments, protection and grants of a new table whose rows are in."""
+    table = staged(mart)
+    add_indexes(product, mart, table)
+    for column in mart.stamps:
+        product.execute(f"alter table {table} alter column {quoted(column.name)} drop default")
+    comment(product, STAGING, mart)
+    protect(product, table)
+    if product.value("select exists (select from pg_roles where rolname = $1)", READER):
+        product.execute(f"grant select on {table} to {READER}")
+    product.execute(
+        f"create trigger note_foreign_write after insert or update or delete or truncate on {table} "
+        f"for each statement execute function {LEDGER}.note_foreign_write()"
+    )
+    product.execute(f"analyze {table}")
+    columns = ", ".join(f"{quoted(column.name)} {column.type}" for column in mart.columns)
+    product.execute(f"drop table if exists {before(mart)}")
+    product.execute(f"create table {before(mart)} (_generation_id text, _existed boolean, {columns})")
+    product.execute(f"create index on {before(mart)} (_generation_id)")
+
+
+def add_indexes(product: Product, mart: Mart, table: str) -> None:
+    product.execute(f"alter table {table} add primary key ({names(mart.key)})")
+    for index in mart.indexes:
+        product.execute(f"create index {quoted(index_name(mart, index))} on {table} ({names(index)})")
+
+
+def create_delta_table(product: Product, mart: Mart) -> None:
+    """Makes the staging table of the rows to write and the keys to delete. A crash may empty it."""
+    columns = ", ".join(f"{quoted(column.name)} {column.type}" for column in mart.content)
+    product.execute(f"drop table if exists {staged(mart)}")
+    product.execute(f"create unlogged table {staged(mart)} ({columns}, _is_gone boolean not null)")
+
+
+def follow_columns(product: Product, mart: Mart) -> None:
+    """Gives a published table the columns and wider types that its mart has got since, and drops what it declares.
+
+    The table is locked for a moment, in which its catalogue changes and no row. Raises PublishError for what would
+    break a reader: a column that is gone, a type that holds less, another key.
+    """
+    actual = columns_of(product, SCHEMA, mart.name)
+    if not actual:
+        return
+    key = key_of(product, mart.name)
+    if key != mart.key:
+        raise PublishError(
+            f"{live(mart)} has the key {list(key)}, its mart the key {list(mart.key)}: publish it under another name"
+        )
+    declared = {column.name: column for column in mart.columns}
+    half_done = {name for name in actual if name.endswith(WIDENED)}
+    if lost := actual.keys() - declared.keys() - half_done - set(mart.drop):
+        raise PublishError(
+            f"{live(mart)} has columns that its mart has lost: {', '.join(sorted(lost))}. The product may read "
+            "them: bring them back, or declare them under meta.publish.drop"
+        )
+    other = [column for column in mart.columns if actual.get(column.name, column.type) != column.type]
+    for column in other:
+        if column.name in mart.key or not _is_wider(actual[column.name], column.type):
+            raise PublishError(
+                f"{live(mart)}: {column.name} is {actual[column.name]} and would be {column.type}, which may hold "
+                "less or break the product: publish it under another name"
+            )
+    changes = [f"drop column {quoted(name)}" for name in half_done]
+    changes += [f"drop column {quoted(name)}" for name in actual.keys() & set(mart.drop) - declared.keys()]
+    changes += [f"add column {quoted(name)} {declared[name].type}" for name in declared.keys() - actual.keys()]
+    changes += [f"add column {quoted(column.name + WIDENED)} {column.type}" for column in other]
+    if changes:
+        give_way(lambda: _alter(product, mart, changes))
+    if other:
+        _widen(product, mart, other)
+    described = product.execute(
+        "select a.attname::text, col_description(a.attrelid, a.attnum) from pg_attribute as a "
+        "where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped "
+        "union all select '', obj_description(to_regclass($1), 'pg_class')",
+        live(mart),
+    )
+    wanted = {column.name: column.description for column in mart.columns} | {"": mart.description}
+    if {name: text or "" for name, text in described} != wanted:
+        give_way(lambda: _describe(product, mart))
+
+
+def _describe(product: Product, mart: Mart) -> None:
+    with product.transaction():
+        comment(product, SCHEMA, mart)
+
+
+def _alter(product: Product, mart: Mart, changes: Sequence[str]) -> None:
+    with product.transaction():
+        product.execute(f"alter table {live(mart)} {', '.join(changes)}")
+        ours = [change for change in changes if WIDENED not in change]
+        if ours:
+            product.execute(f"alter table {before(mart)} {', '.join(ours)}")
+
+
+def _widen(product: Product, mart: Mart, columns: Sequence[Column]) -> None:
+    """Fills columns of the new types while the table is read, and puts them in the place of the old ones at once.
+
+    PostgreSQL itself would rewrite the table with every reader locked out, and refuses where a view reads the column.
+    """
+    with product.transaction():
+        product.execute("set local app_usage.publisher = 'on'")
+        values = ", ".join(f"{quoted(c.name + WIDENED)} = {quoted(c.name)}::{c.type}" for c in columns)
+        product.execute(f"update {live(mart)} set {values}")
+
+    def swap() -> None:
+        with product.transaction():
+            for column in columns:
+                name, wide = quoted(column.name), quoted(column.name + WIDENED)
+                product.execute(f"alter table {live(mart)} drop column {name}")
+                product.execute(f"alter table {live(mart)} rename column {wide} to {name}")
+                product.execute(f"alter table {before(mart)} alter column {name} type {column.type}")
+
+    try:
+        give_way(swap)
+    except DatabaseError as error:
+        if error.sqlstate != "2BP01":
+            raise
+        raise PublishError(
+            f"{live(mart)}: something of the product reads {names(columns)}, whose type becomes wider: {error}. "
+            "Drop it, publish, and make it again"
+        ) from error
+
+
+def _is_wider(old: str, new: str) -> bool:
+    """Whether every value of the old type is one of the new."""
+    if (old, new) in {("bigint", "double precision"), ("date", "timestamptz")}:
+        return True
+    digits = re.fullmatch(r"numeric\((\d+),(\d+)\)", new)
+    if not digits:
+        return False
+    precision, scale = int(digits[1]), int(digits[2])
+    if old == "bigint":
+        return precision - scale >= 19
+    narrow = re.fullmatch(r"numeric\((\d+),(\d+)\)", old)
+    return narrow is not None and scale >= int(narrow[2]) and precision - scale >= int(narrow[1]) - int(narrow[2])
+
+
+def make_indexes(product: Product, mart: Mart) -> None:
+    """Makes the indexes that the mart declares and the table has not, while it is read and written.
+
+    Such an index waits for every transaction that is older; where one takes too long, the next publish tries again.
+    """
+    for index in mart.indexes:
+        name = index_name(mart, index)
+        valid = product.execute(
+            "select indisvalid from pg_index where indexrelid = to_regclass($1)", f"{SCHEMA}.{quoted(name)}"
+        )
+        if valid == [(True,)]:
+            continue
+        product.execute(f"set lock_timeout = '{INDEX_TIMEOUT}'")
+        try:
+            product.execute(f"drop index concurrently if exists {SCHEMA}.{quoted(name)}")
+            product.execute(f"create index concurrently {quoted(name)} on {live(mart)} ({names(index)})")
+        except DatabaseError as error:
+            if error.sqlstate not in BUSY:
+                raise
+        finally:
+            product.execute("reset lock_timeout")
+
+
+def comment(product: Product, schema: str, mart: Mart) -> None:
+    table = f"{schema}.{quoted(mart.name)}"
+    product.execute(f"comment on table {table} is {literal(mart.description)}")
+    for column in mart.columns:
+        product.execute(f"comment on column {table}.{quoted(column.name)} is {literal(column.description)}")
+
+
+def index_name(mart: Mart, columns: Sequence[str]) -> str:
+    name = "_".join((mart.name, *columns, "idx"))
+    return name if len(name) <= 63 else f"{name[:54]}_{sha256(name.encode()).hexdigest()[:8]}"
