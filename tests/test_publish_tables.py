@@ -16,7 +16,7 @@ from psycopg2 import errors
 from psycopg2.extensions import connection as Connection  # noqa: N812 - psycopg2 spells its class in lower case
 
 from ingestion.postgres import PrivatePostgres
-from ingestion.publish import PublishError, migrate, read_marts, rollback
+from ingestion.publish import PublishError, migrate, read_marts, rollback, status
 from tests.publish_support import World, run
 
 pytest_plugins = ["tests.publish_fixtures"]
@@ -316,6 +316,72 @@ def test_a_number_that_does_not_fit_is_set_aside(world: World) -> None:
     world.publish()
     assert world.query("select reason from app_usage.app_usage_rejected") == [("active_days is out of range",)]
     assert world.query("select count(*) from app_usage.usage") == [(299,)]
+
+
+def test_a_row_that_the_products_own_constraint_refuses_is_set_aside_until_it_fits(world: World) -> None:
+    """Nobody foresaw it; the table keeps no older version of it either, for that belongs to no one generation."""
+    world.publish()
+    world.query("alter table app_usage.usage add constraint few check (active_days < 100)")
+    world.change(
+        """update analytics.usage set active_days = 100 + active_days where person_id in ('person7', 'person9');
+        update analytics.usage set active_days = 99 where hash(person_id) % 2 = 0 and active_days < 100;
+        insert into analytics.usage (org_id, person_id, active_days) values ('org1', 'new', 1), ('org1', 'bad', 500)"""
+    )
+    refused = [("bad",), ("person7",), ("person9",)]
+
+    assert {table.name: table.rejected for table in world.publish().tables} == {"daily": 0, "usage": 3}
+
+    told = world.query("select row_key::json ->> 'person_id', reason from app_usage.app_usage_rejected order by 1")
+    assert [(person,) for person, _ in told] == refused
+    assert all('violates check constraint "few"' in reason for _, reason in told)
+    rest = f"from analytics.usage where person_id not in {tuple(person for person, _ in told)}"
+    (mine,) = world.warehouse.execute(f"select count(*), sum(active_days) {rest}").fetchall()
+    assert world.query("select count(*), sum(active_days) from app_usage.usage") == [mine]
+    assert {table.name: table.rejected for table in status(world.url).tables} == {"daily": 0, "usage": 3}
+    assert not world.publish().changed
+
+    world.query("alter table app_usage.usage drop constraint few")
+    assert world.publish().rows_upserted == 3
+    assert world.query("select * from app_usage.app_usage_rejected") == []
+    assert world.is_equal()
+
+
+def test_a_key_that_no_index_can_hold_is_set_aside_from_a_first_publish(world: World) -> None:
+    random = "string_agg(md5(i::varchar), '')"
+    world.change(f"insert into analytics.usage (org_id, person_id) select 'org1', {random} from range(200) as t(i)")
+    assert world.publish().rows_upserted == 330
+    ((reason,),) = world.query("select reason from app_usage.app_usage_rejected")
+    assert "index row" in reason
+    assert not world.publish().changed
+
+
+def test_a_text_that_the_products_encoding_lacks_is_set_aside(world: World, product_server: PrivatePostgres) -> None:
+    name = f"latin_{time.time_ns()}"
+    run(product_server.url("postgres"), f"create database {name} encoding 'LATIN1' locale 'C' template template0")
+    world.url = product_server.url(name)
+    world.change("insert into analytics.usage (org_id, person_id) values ('org1', 'é'), ('org1', '漢'), ('org1', '🦆')")
+    assert world.publish().rows_upserted == 331
+    assert world.query("select count(*) from app_usage.usage where person_id = 'é'") == [(1,)]
+    assert world.query("select count(*) from app_usage.app_usage_rejected where reason like '%%no equivalent%%'") == [
+        (2,)
+    ]
+    world.change("delete from analytics.usage where person_id in ('漢', '🦆')")
+    world.change("update analytics.usage set active_days = 3 where person_id = 'é'")
+    assert world.publish().rows_upserted == 1
+    assert world.query("select * from app_usage.app_usage_rejected") == []
+
+
+def test_a_constraint_that_refuses_all_rows_is_told_and_publishes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestion.publish.refusal.MOST", 10)
+    world.publish()
+    before = world.row_versions("usage")
+    world.query("alter table app_usage.usage add constraint never check (active_days < 0) not valid")
+    world.change("update analytics.usage set active_days = active_days + 1")
+    with pytest.raises(PublishError, match=r'refuses more than 10 rows of usage.*check constraint "never"'):
+        world.publish()
+    assert world.row_versions("usage") == before
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ The sum of the row hashes is the same in any order. It is kept per org, so an or
 its part of one scan of the mart, and nothing in the product.
 """
 
+import json
 import re
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
@@ -277,7 +278,11 @@ class Comparison:
             f"select replace(coalesce(org_id, ''), chr(0), ''), {key}, min(_reason), min({content}) "
             f"from {_view(mart)} where _reason is not null group by 1, 2 order by 1, 2 limit 10000"
         )
-        return [dict(zip(("org_id", "row_key", "reason", "row_json"), row, strict=True)) for row in rows]
+        return [
+            # The product's encoding may lack a letter, which is why a row is here: JSON spells them all in ASCII.
+            {"org_id": org, "row_key": _ascii(key), "reason": reason, "row_json": _ascii(content)}
+            for org, key, reason, content in rows
+        ]
 
     def _make_view(self, mart: Mart) -> None:
         relation = self._relations[mart.name]
@@ -451,6 +456,10 @@ def _filter(orgs: Iterable[str] | None) -> str:
 
 def _text(value: object) -> str:
     return "'" + str(value).replace("'", "''") + "'"
+
+
+def _ascii(document: str) -> str:
+    return json.dumps(json.loads(document))
 
 
 def _sums(rows: list[tuple[Any, ...]]) -> dict[str, Sums]:

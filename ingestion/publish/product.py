@@ -69,7 +69,9 @@ class Product:
 
     def __init__(self, url: str) -> None:
         """`url`: any libpq URL of a database. Raises PublishError where it does not lead to one."""
-        self._connection = _connect(url)
+        # Arrow's text is UTF-8. PostgreSQL takes it for the encoding of its database unless it is told.
+        self.url = _with(url, "client_encoding", "UTF8")
+        self._connection = _connect(self.url)
         name = f"app-usage publish, process {os.getpid()} on {socket.gethostname()}"
         self.execute("select set_config('application_name', $1, false)", name[:63])
         # So that a long statement of a publisher that was killed ends, too, and with it its locks.
@@ -81,7 +83,6 @@ class Product:
         self.execute("set max_parallel_workers_per_gather = 0")
         if self.value("select current_setting('server_version_num')::int") < 140000:
             raise PublishError("the product database is older than PostgreSQL 14: upgrade it")
-        self.url = url
 
     def __enter__(self) -> Self:
         return self
@@ -178,7 +179,7 @@ class Product:
                 raise PublishError(
                     f"the user of PRODUCT_DB_URL may not publish: {error}. Grant it the role {PUBLISHER}"
                 ) from error
-            self.url = _with_role(self.url, OWNER)
+            self.url = _with(self.url, "options", f"-c role={OWNER}")
 
 
 def _connect(url: str) -> dbapi.Connection:
@@ -188,10 +189,11 @@ def _connect(url: str) -> dbapi.Connection:
         raise PublishError(f"the product database does not answer: {error}. Check PRODUCT_DB_URL") from error
 
 
-def _with_role(url: str, role: str) -> str:
+def _with(url: str, option: str, value: str) -> str:
+    """The URL with one more libpq option; `options` are added to those that it has."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
-    query["options"] = f"{query.get('options', '')} -c role={role}".strip()
+    query[option] = f"{query.get(option, '')} {value}".strip() if option == "options" else value
     return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
 
 
@@ -224,8 +226,10 @@ MIGRATION = (
     "status published is what the other tables show; rolled_back ones were taken back.'",
     f"create table if not exists {SCHEMA}.app_usage_rejected ("
     "org_id text not null, table_name text not null, row_key text not null, reason text not null, "
-    "row_json text not null, generation_id text not null, rejected_at timestamptz not null, "
-    "primary key (org_id, table_name, row_key))",
+    "row_json text not null, generation_id text not null, rejected_at timestamptz not null)",
+    # A key that is too long for the table's index would be too long for this one's.
+    f"alter table {SCHEMA}.app_usage_rejected drop constraint if exists app_usage_rejected_pkey",
+    f"create index if not exists app_usage_rejected_idx on {SCHEMA}.app_usage_rejected (table_name)",
     f"comment on table {SCHEMA}.app_usage_rejected is 'Rows of the marts that PostgreSQL cannot hold. The "
     "published tables are without them; every publish tries them again.'",
     f"create table if not exists {LEDGER}.tables ("

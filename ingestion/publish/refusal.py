@@ -56,7 +56,11 @@ def _unloadable(mart: Mart, product: Product, file: Path) -> pa.Table:
     rows = pq.read_table(file)
     with product.rehearsal():
         places = _refused(product, mart, rows.num_rows, lambda start, stop: product.ingest(mart.name, rows[start:stop]))
-    return rows.select(mart.key).take(list(places)).append_column("_reason", pa.array(places.values(), pa.string()))
+    return (
+        rows.select(mart.key)
+        .take(pa.array(places, pa.int64()))
+        .append_column("_reason", pa.array(places.values(), pa.string()))
+    )
 
 
 def _unwritable(plan: Plan, product: Product, stamp: Stamp) -> pa.Table:
