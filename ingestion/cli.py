@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -131,7 +132,7 @@ def run(
 ) -> None:
     """The whole flow once: extract, build, publish."""
     settings = _settings(target, now, connections)
-    pause = _seconds(every) if every else None
+    pause = _seconds(every, "--every") if every else None
     with _flow(settings, options, "run") as flow:
         code = _once(flow, "run")
         if pause is None:
@@ -305,7 +306,12 @@ def migrate() -> None:
 def status(
     target: Target = None,
     limit: Annotated[
-        str | None, typer.Option("--limit", help="Exit with 4 if the newest generation is older, e.g. 30m.")
+        str | None,
+        typer.Option(
+            "--limit",
+            envvar="APP_USAGE_LAG_LIMIT",
+            help="Exit with 4 if the newest generation is older, e.g. 30m [dim](default: no limit)[/].",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
@@ -316,21 +322,21 @@ def status(
     from ingestion.status import streams
 
     settings = _settings(target, None, None)
-    oldest = _seconds(limit) if limit else None
+    oldest = _seconds(limit, "--limit") if limit else None
     with _flow(settings, None, "status") as flow:
         found, shown = streams(flow.warehouse), status_of_product(flow.product_url)
     if as_json:
         document = {"streams": [asdict(s) for s in found], "published": asdict(shown)}
         print(json.dumps(document, default=str, indent=2))
     else:
-        _print_status(found, shown)
+        _print_status(found, shown, settings.now)
     age = (settings.now - shown.published_at).total_seconds() if shown.published_at else float("inf")
     if oldest is not None and age > oldest:
         err.print(f"[bold red]The newest generation is older than {limit}[/]")
         raise typer.Exit(Exit.TOO_OLD)
 
 
-def _print_status(found: list[StreamStatus], shown: Status) -> None:
+def _print_status(found: list[StreamStatus], shown: Status, now: datetime) -> None:
     table = Table("connection", "stream", "last fetch", "complete through", "rejected", box=None)
     for s in found:
         outcome = f"[red]{s.error}[/]" if s.outcome == "failed" else f"{s.fetched_at:%Y-%m-%d %H:%M}"
@@ -345,11 +351,19 @@ def _print_status(found: list[StreamStatus], shown: Status) -> None:
         + (f"; [red]held: {shown.held}[/]" if shown.held else ""),
         highlight=False,
     )
-    tables = Table("table", "rows", "rejected", "last change", "shards", box=None)
+    tables = Table("table", "generation", "last change", "age", "rows", "rejected", "shards", box=None)
     for t in shown.tables:
         changed = f"{t.changed_at:%Y-%m-%d %H:%M}" if t.changed_at else ""
-        tables.add_row(t.name, f"{t.rows:,}", str(t.rejected or ""), changed, f"{t.percent} %")
+        age = f"{(now - t.changed_at).total_seconds() / 3600:,.1f} h" if t.changed_at else ""
+        tables.add_row(t.name, t.generation_id, changed, age, f"{t.rows:,}", str(t.rejected or ""), f"{t.percent} %")
     out.print(tables)
+    for t in shown.tables:
+        for reason in t.reasons:
+            out.print(f"[red]rejected by {t.name}:[/] {escape(reason)}", highlight=False)
+    orgs = Table("customer", "complete through", box=None)
+    for org, day in shown.complete_through.items():
+        orgs.add_row(org, f"{day}" if day else "[red]never[/]")
+    out.print("", orgs, sep="\n")
 
 
 @sandbox_app.command(epilog="Example: [bold]app-usage sandbox serve --write .dlt[/]")
@@ -490,6 +504,8 @@ def _print_summary(flow: Flow, summary: Summary) -> None:
 
 
 def _print_generation(generation: Generation) -> None:
+    if generation.repaired:
+        err.print(f"[yellow]repaired: {escape(generation.repaired)}[/]", highlight=False, soft_wrap=True)
     if not generation.changed:
         out.print(f"[bold]Published[/] nothing new: generation {generation.generation_id} stands", highlight=False)
         return
@@ -525,10 +541,10 @@ def _settings(target: str | None, now: str | None, connections: Path | None) -> 
     return settings
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, option: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text)
     if not match:
-        raise typer.BadParameter(f"--every {text!r} is no time such as 90s, 5m or 1h")
+        raise typer.BadParameter(f"{option} {text!r} is no time such as 90s, 5m or 1h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 

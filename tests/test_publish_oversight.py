@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from datetime import date, timedelta
 
 import pytest
+from typer.testing import CliRunner
 
+from ingestion.cli import app
 from ingestion.publish import PublishError, Verified, rollback, status, verify
 from ingestion.publish.comparison import SHARDS, shard_of
 from tests.publish_support import NOW, World
@@ -194,5 +197,32 @@ def test_the_status_says_what_the_product_shows(world: World) -> None:
         ("data_freshness", "00000001", 3, 0, 100),
         ("usage", "00000002", 300, 1, 100),
     ]
-    assert told.complete_through == {"org1": date(2026, 1, 29)}
+    assert told.complete_through == {"org1": date(2026, 1, 29), "org2": None}
+    assert told.tables[2].reasons == ("person_id contains a NUL character",)
     assert told.held is None
+
+
+@pytest.mark.parametrize(("limit", "code"), [("90m", 0), ("30m", 4)])
+def test_a_product_that_lags_more_than_the_settings_allow_is_an_exit_code(world: World, limit: str, code: int) -> None:
+    world.model("data_freshness", {"org_id": "text", "complete_through": "date"}, key=["org_id"])
+    world.change(
+        "create table analytics.data_freshness as select * from (values ('acme', date '2026-01-29'), ('late', null)) "
+        "as t(org_id, complete_through); insert into analytics.usage (org_id, person_id) values ('acme', 'a' || chr(0))"
+    )
+    world.publish()
+    told = CliRunner().invoke(
+        app,
+        ["status"],
+        env={
+            "APP_USAGE_HOME": str(world.folder / "home"),
+            "APP_USAGE_LAG_LIMIT": limit,
+            "APP_USAGE_NOW": (NOW + timedelta(hours=1)).isoformat(),
+            "COLUMNS": "120",
+            "PRODUCT_DB_URL": world.url,
+        },
+    )
+    assert told.exit_code == code, told.output
+    assert re.search(r"usage +00000001 +2026-01-31 12:00 +1\.0 h +300 +1 +100 %", told.output)
+    assert "person_id contains a NUL character" in told.output
+    assert re.search(r"acme +2026-01-29\s+late +never", told.output)
+    assert (f"older than {limit}" in told.output) is (code == 4)

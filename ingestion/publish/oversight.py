@@ -19,6 +19,7 @@ from ingestion.publish.transaction import GENERATIONS_KEPT, oldest_way_back
 
 # More keys than these tell nothing new about what is wrong with a table.
 KEYS_NAMED = 20
+REASONS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class TableStatus:
     changed_at: datetime | None
     rows: int
     rejected: int
+    reasons: tuple[str, ...]
+    """Why rows of the mart are not in the table, up to REASONS_SHOWN."""
     percent: int
     """Of the shards that get the changes of its mart: less than 100 for a canary."""
 
@@ -42,8 +45,8 @@ class Status:
     held: str | None
     """Why nothing is published until somebody accepts it, after a rollback."""
     tables: tuple[TableStatus, ...]
-    complete_through: dict[str, date]
-    """Per org, the last day for which all its apps are complete; of orgs in `data_freshness`."""
+    complete_through: dict[str, date | None]
+    """Per org of `data_freshness`, the last day for which all its apps are complete; None where one never was."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,16 @@ def status(product_url: str) -> Status:
             f"(select count(*) from {SCHEMA}.app_usage_rejected as r where r.table_name = t.table_name) "
             f"from {LEDGER}.tables as t left join {SCHEMA}.generations as g using (generation_id) order by 1"
         )
+        reasons = product.execute(
+            f"select table_name, reason from {SCHEMA}.app_usage_rejected group by 1, 2 order by 1, count(*) desc, 2"
+        )
         held = product.execute(f"select reason from {LEDGER}.hold")
         fresh = tables.columns_of(product, SCHEMA, "data_freshness")
         complete = (
-            product.execute(f"select org_id, min(complete_through) from {SCHEMA}.data_freshness group by 1 order by 1")
+            product.execute(
+                "select org_id, case when count(*) = count(complete_through) then min(complete_through) end "
+                f"from {SCHEMA}.data_freshness group by 1 order by 1"
+            )
             if {"org_id", "complete_through"} <= fresh.keys()
             else []
         )
@@ -104,10 +113,18 @@ def status(product_url: str) -> Status:
             published_at=current[0][1] if current else None,
             held=held[0][0] if held else None,
             tables=tuple(
-                TableStatus(name, generation, changed_at, count, rejected, shards * 100 // SHARDS)
+                TableStatus(
+                    name=name,
+                    generation_id=generation,
+                    changed_at=changed_at,
+                    rows=count,
+                    rejected=rejected,
+                    reasons=tuple(reason for table, reason in reasons if table == name)[:REASONS_SHOWN],
+                    percent=shards * 100 // SHARDS,
+                )
                 for name, generation, changed_at, shards, count, rejected in rows
             ),
-            complete_through={org: day for org, day in complete if day is not None},
+            complete_through=dict(complete),
         )
 
 
