@@ -216,17 +216,72 @@ def test_a_wider_type_of_a_column_takes_its_place(world: World, column: str, kin
     assert world.query("select is_known from app_usage.usage where person_id = 'person7'") == [(False,)]
 
 
-def test_a_wider_type_that_a_view_reads_is_refused_with_its_name(world: World) -> None:
-    world.publish()
-    world.query("create view public.busy as select org_id, active_days from app_usage.usage")
+def widened(world: World) -> None:
     world.change("alter table analytics.usage alter column active_days type double")
     world.model("usage", world.columns("usage") | {"active_days": "double"}, key=["org_id", "person_id"])
-    with pytest.raises(PublishError, match="view busy depends on column active_days"):
+
+
+def test_a_type_becomes_wider_under_the_products_views_and_they_keep_all_they_have(world: World) -> None:
+    world.publish()
+    role = f"product_{time.time_ns()}"
+    world.query(
+        f"""create role {role}; grant create, usage on schema public to {role};
+        grant usage on schema app_usage to {role}; grant select on app_usage.usage to {role};
+        create view public."Busy" with (security_barrier=true) as
+            select org_id, active_days as days from app_usage.usage;
+        create view public.busiest as select max(days) as most from public."Busy";
+        grant select on public."Busy" to app_usage_reader with grant option; grant select on public.busiest to public;
+        comment on view public."Busy" is 'it''s busy'; comment on column public."Busy".days is 'days';
+        alter view public."Busy" owner to {role}"""
+    )
+    told = """select c.relname, pg_get_viewdef(c.oid), c.relowner::regrole::text, c.reloptions, c.relacl::text,
+        obj_description(c.oid), col_description(c.oid, 2) from pg_class as c
+        where c.relnamespace = 'public'::regnamespace and c.relkind = 'v' order by 1"""
+    before = world.query(told)
+
+    widened(world)
+    assert not world.publish().changed
+
+    assert world.query(told) == before
+    as_org = "set app_usage.org_id = 'org1'; select most, pg_typeof(most)::text from public.busiest"
+    assert world.query(as_org) == [(28.0, "double precision")]
+    assert world.is_equal()
+
+
+def test_a_wider_type_under_a_view_that_would_not_come_back_is_refused_with_its_name(world: World) -> None:
+    world.publish()
+    world.query("create materialized view public.busy as select org_id, active_days from app_usage.usage")
+    before = world.row_versions("usage")
+    widened(world)
+    with pytest.raises(
+        PublishError, match=r"the view public\.busy of the product reads .*active_days.*drop it, publish"
+    ):
         world.publish()
     assert world.query("select count(*) from public.busy") == [(300,)]
-    world.query("drop view public.busy")
+    assert world.row_versions("usage") == before
+    world.query("drop materialized view public.busy")
     world.publish()
     assert world.query("select attname from pg_attribute where attname like '%%widened' and not attisdropped") == []
+
+
+def test_a_publisher_without_rights_on_a_view_names_it(world: World) -> None:
+    world.publish()
+    world.query("create view public.busy as select org_id, active_days from app_usage.usage")
+    widened(world)
+    with logged_in(world, "app_usage_publisher") as publisher:
+        user = publisher.info.user
+    with pytest.raises(PublishError, match=r"the view public\.busy .* or publish once as its owner"):
+        world.publish(product_url=world.url.replace("postgres:postgres@", f"{user}@"))
+
+
+def test_a_column_that_a_view_reads_is_not_dropped_though_its_mart_declares_it(world: World) -> None:
+    world.publish()
+    world.query("create view public.known as select count(is_known) from app_usage.usage")
+    world.change("alter table analytics.usage drop column is_known")
+    columns = {name: kind for name, kind in world.columns("usage").items() if name != "is_known"}
+    world.model("usage", columns, key=["org_id", "person_id"], drop=["is_known"])
+    with pytest.raises(PublishError, match=r"the view public\.known of the product reads is_known"):
+        world.publish()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from ingestion.publish.product import (
     protect,
     quoted,
 )
+from ingestion.publish.views import View, set_aside, views_of
 
 # An index that is made concurrently waits for old transactions without holding anybody up.
 INDEX_TIMEOUT = "10s"
@@ -152,14 +153,26 @@ def follow_columns(product: Product, mart: Mart) -> None:
                 f"{live(mart)}: {column.name} is {actual[column.name]} and would be {column.type}, which may hold "
                 "less or break the product: publish it under another name"
             )
-    changes = [f"drop column {quoted(name)}" for name in half_done]
-    changes += [f"drop column {quoted(name)}" for name in actual.keys() & set(mart.drop) - declared.keys()]
+    dropped = actual.keys() & set(mart.drop) - declared.keys()
+    if readers := views_of(product, live(mart), dropped):
+        raise PublishError(
+            f"{live(mart)}: {_listed(readers)} of the product reads {', '.join(sorted(dropped))}, which is declared "
+            "under meta.publish.drop: change the view first, then publish"
+        )
+    views = views_of(product, live(mart), [column.name for column in other])
+    if lost_views := [view for view in views if not view.is_restorable]:
+        raise PublishError(
+            f"{live(mart)}: {_listed(lost_views)} of the product reads {names(other)}, whose type becomes wider, and "
+            "cannot be made again by the user of PRODUCT_DB_URL: drop it, publish, and make it again, or publish once "
+            "as its owner"
+        )
+    changes = [f"drop column {quoted(name)}" for name in half_done | dropped]
     changes += [f"add column {quoted(name)} {declared[name].type}" for name in declared.keys() - actual.keys()]
     changes += [f"add column {quoted(column.name + WIDENED)} {column.type}" for column in other]
     if changes:
         give_way(lambda: _alter(product, mart, changes))
     if other:
-        _widen(product, mart, other)
+        _widen(product, mart, other, views)
     described = product.execute(
         "select a.attname::text, col_description(a.attrelid, a.attnum) from pg_attribute as a "
         "where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped "
@@ -184,10 +197,10 @@ def _alter(product: Product, mart: Mart, changes: Sequence[str]) -> None:
             product.execute(f"alter table {before(mart)} {', '.join(ours)}")
 
 
-def _widen(product: Product, mart: Mart, columns: Sequence[Column]) -> None:
+def _widen(product: Product, mart: Mart, columns: Sequence[Column], views: list[View]) -> None:
     """Fills columns of the new types while the table is read, and puts them in the place of the old ones at once.
 
-    PostgreSQL itself would rewrite the table with every reader locked out, and refuses where a view reads the column.
+    PostgreSQL itself would rewrite the table with every reader locked out.
     """
     with product.transaction():
         product.execute("set local app_usage.publisher = 'on'")
@@ -195,22 +208,18 @@ def _widen(product: Product, mart: Mart, columns: Sequence[Column]) -> None:
         product.execute(f"update {live(mart)} set {values}")
 
     def swap() -> None:
-        with product.transaction():
+        with product.transaction(), set_aside(product, views):
             for column in columns:
                 name, wide = quoted(column.name), quoted(column.name + WIDENED)
                 product.execute(f"alter table {live(mart)} drop column {name}")
                 product.execute(f"alter table {live(mart)} rename column {wide} to {name}")
                 product.execute(f"alter table {before(mart)} alter column {name} type {column.type}")
 
-    try:
-        give_way(swap)
-    except DatabaseError as error:
-        if error.sqlstate != "2BP01":
-            raise
-        raise PublishError(
-            f"{live(mart)}: something of the product reads {names(columns)}, whose type becomes wider: {error}. "
-            "Drop it, publish, and make it again"
-        ) from error
+    give_way(swap)
+
+
+def _listed(views: Iterable[View]) -> str:
+    return ", ".join(f"the view {view.name}" for view in views)
 
 
 def _is_wider(old: str, new: str) -> bool:
