@@ -88,15 +88,16 @@ def test_only_new_changed_and_vanished_rows_are_written(world: World) -> None:
     ]
 
 
-def test_postgres_counts_no_update_for_unchanged_rows(world: World) -> None:
+def test_postgres_counts_no_update_for_unchanged_rows_and_no_index_entry_for_changed_ones(world: World) -> None:
     world.publish()
     world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
     world.publish()
     world.publish()
     counters = (
-        "select n_tup_ins, n_tup_upd, n_tup_del from pg_stat_user_tables where relid = 'app_usage.usage'::regclass"
+        "select n_tup_ins, n_tup_upd, n_tup_hot_upd, n_tup_del from pg_stat_user_tables "
+        "where relid = 'app_usage.usage'::regclass"
     )
-    wait_until(lambda: world.query(counters) == [(300, 1, 0)])
+    wait_until(lambda: world.query(counters) == [(300, 1, 1, 0)])
 
 
 def test_a_publish_without_changes_writes_nothing(world: World) -> None:
@@ -198,15 +199,25 @@ def test_a_change_behind_the_ledgers_back_is_repaired_by_the_publish_that_meets_
     assert world.publish().repaired == ""
 
 
-def test_a_product_trigger_that_changes_a_row_is_not_let_through(world: World) -> None:
+@pytest.mark.parametrize(
+    ("when", "meddle", "message"),
+    [
+        ("before", "new.active_days := 0", "not those that were sent"),
+        ("after", "update app_usage.usage set active_days = 0 where person_id = 'person8'", "somebody wrote to"),
+    ],
+)
+def test_a_product_trigger_that_changes_rows_is_not_let_through(
+    world: World, when: str, meddle: str, message: str
+) -> None:
     world.publish()
     world.query(
-        """create function meddle() returns trigger language plpgsql as $$ begin
-            new.active_days := 0; return new; end $$;
-        create trigger meddle before update on app_usage.usage for each row execute function meddle()"""
+        f"""create function meddle() returns trigger language plpgsql as $$ begin
+            {meddle}; return new; end $$;
+        create trigger meddle {when} update of seen_at, active_days on app_usage.usage
+            for each row when (pg_trigger_depth() = 0) execute function meddle()"""
     )
     world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
-    with pytest.raises(PublishError, match="not those that were sent"):
+    with pytest.raises(PublishError, match=message):
         world.publish()
     assert world.query("select max(active_days), count(*) from app_usage.usage") == [(29, 300)]
     assert len(world.query("select * from app_usage.generations")) == 1

@@ -75,13 +75,13 @@ def bench(folder: Path, postgres: PrivatePostgres, rows: int, only: list[str] | 
     with psycopg2.connect(url(postgres, "drt")) as session:
         session.cursor().execute(table)
 
-    tools: dict[str, Callable[[], None]] = {
-        "publish": lambda: in_new_process(ours, folder, postgres.url("ours")),
-        "dlt, merge": lambda: in_new_process(dlt_merge, folder, postgres.url("dlt")),
-        "drt-core": lambda: drt(folder, mart, url(postgres, "drt")),
+    tools: dict[str, Callable[[], None]] = {  # each by the name of its database
+        "publish": lambda: in_new_process(ours, folder, postgres.url("publish")),
+        "dlt": lambda: in_new_process(dlt_merge, folder, postgres.url("dlt")),
+        "drt": lambda: drt(folder, mart, url(postgres, "drt")),
         "ingestr": lambda: ingestr(folder, url(postgres, "source"), url(postgres, "ingestr")),
         "sling": lambda: sling(folder, url(postgres, "source"), url(postgres, "sling")),
-        "target-postgres": lambda: target_postgres(folder, url(postgres, "singer")),
+        "target-postgres": lambda: target_postgres(folder, url(postgres, "target-postgres")),
     }
     for program, packages in PACKAGES.items():
         call(["uv", "venv", "--quiet", "--python", "3.11", str(folder / program)])
@@ -95,7 +95,8 @@ def bench(folder: Path, postgres: PrivatePostgres, rows: int, only: list[str] | 
                 )
             connection.execute(f"copy analytics.usage to '{mart}' (row_group_size 100000)")
         write_source(mart, postgres.url("source"))
-        write_singer(mart, folder / "singer.jsonl")
+        if not only or "target-postgres" in only:
+            write_singer(mart, folder / "singer.jsonl")
         for name, load in tools.items():
             if only and name not in only:
                 continue
@@ -107,9 +108,9 @@ def bench(folder: Path, postgres: PrivatePostgres, rows: int, only: list[str] | 
                 print(f"{name}: {(error.stderr or error.stdout)[-2000:]}", flush=True)
             else:
                 seconds[name].append(f"{time.perf_counter() - started:.1f} s")
-    print(f"{rows:,} rows       first load   1 % changed")
+    print(f"{rows:,} rows       first load   1 % changed   has its key")
     for name, (first, again) in ((name, each) for name, each in seconds.items() if each):
-        print(f"{name:16} {first:>12} {again:>13}")
+        print(f"{name:16} {first:>12} {again:>13}   {'yes' if has_key(postgres.url(name)) else 'no'}")
 
 
 def in_new_process(work: Callable[[Path, str], None], folder: Path, to: str) -> None:
@@ -220,6 +221,13 @@ def write_singer(mart: Path, messages: Path) -> None:
         for batch in pq.ParquetFile(mart).iter_batches():
             for record in batch.to_pylist():
                 out.write(json.dumps({"type": "RECORD", "stream": "usage", "record": record}, default=str) + "\n")
+
+
+def has_key(database: str) -> bool:
+    """Whether a table of this name has a unique index, without which a product's point reads scan it."""
+    with closing(psycopg2.connect(database)) as session, session.cursor() as cursor:
+        cursor.execute("select 1 from pg_index where indisunique and indrelid::regclass::text like '%usage'")
+        return cursor.fetchone() is not None
 
 
 def url(postgres: PrivatePostgres, database: str) -> str:
