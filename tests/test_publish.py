@@ -184,16 +184,21 @@ def test_a_change_behind_the_ledgers_back_is_found_by_a_reread(world: World) -> 
     assert world.is_equal()
 
 
+@pytest.mark.parametrize("is_folder_lost", [False, True])
 @pytest.mark.parametrize("changed", ["person7", "person10"])
-def test_a_change_behind_the_ledgers_back_is_repaired_by_the_publish_that_meets_it(world: World, changed: str) -> None:
+def test_a_change_behind_the_ledgers_back_is_repaired_by_the_publish_that_meets_it(
+    world: World, changed: str, is_folder_lost: bool
+) -> None:
     world.publish()
     world.query(
         "set session_replication_role = replica; delete from app_usage.usage where person_id = 'person7'; "
         "insert into app_usage.usage (org_id, person_id) values ('org1', 'nobody'), ('org1', 'noone')"
     )
     world.change(f"update analytics.usage set active_days = 99 where person_id = '{changed}'")
+    if is_folder_lost:
+        shutil.rmtree(world.folder / "pipelines")
     generation = world.publish()
-    assert "other rows of org1 than were published" in generation.repaired
+    assert ("is not what was published" if is_folder_lost else "has other rows of org1") in generation.repaired
     assert world.is_equal()
     assert len(world.query("select * from app_usage.generations")) == 2
     assert world.publish().repaired == ""

@@ -368,6 +368,7 @@ def _stream(client: Any, mart: Mart) -> Iterator[pa.RecordBatchReader]:
     if client.capabilities.sqlglot_dialect == "postgres":
         url = client.credentials.to_native_representation()
         with closing(dbapi.connect(url)) as connection, connection.cursor() as cursor:
+            cursor.execute("set client_encoding = 'UTF8'")  # Arrow's, whatever the database's is
             cursor.execute(query)
             yield cursor.fetch_record_batch()
     else:

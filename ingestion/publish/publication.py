@@ -105,7 +105,7 @@ def publish(
         at = now + timedelta(seconds=time.perf_counter() - started)
         return Stamp(generation_id, now.isoformat(), at.isoformat(), dbt_invocation_id)
 
-    repaired, folder = "", pipelines_dir / "publishing"
+    current, repaired, folder = "", "", pipelines_dir / "publishing"
     with as_publish_error(), Product(product_url) as product:
         step("claim")
         product.claim()
@@ -117,34 +117,36 @@ def publish(
             tables.follow_columns(product, mart)
         with open_comparison(warehouse, marts, pipelines_dir / "published.duckdb") as comparison:
             while True:
-                step("compare")
-                plans = [_plan(mart, product, comparison, percent, reread or bool(repaired)) for mart in marts]
-                step("break")
-                if not accept:
-                    _break(plans)
-                current = _current_generation(product)
-                if not any(plan.is_changed for plan in plans):
-                    if not all(plan.is_noted for plan in plans):
-                        with product.transaction():
-                            note(plans, product, comparison, stamp(current))
-                    break
-                current = f"{int(_newest_generation(product)) + 1:08d}"
+                plans: list[Plan] = []
                 try:
+                    step("compare")
+                    plans += [_plan(mart, product, comparison, percent, reread or bool(repaired)) for mart in marts]
+                    step("break")
+                    if not accept:
+                        _break(plans)
+                    current = _current_generation(product)
+                    if not any(plan.is_changed for plan in plans):
+                        if not all(plan.is_noted for plan in plans):
+                            with product.transaction():
+                                note(plans, product, comparison, stamp(current))
+                        break
+                    current = f"{int(_newest_generation(product)) + 1:08d}"
                     _stage(plans, product, comparison, pipelines_dir, folder, stamp(current), step)
                     give_way(partial(apply, plans, product, comparison, stamp(current), step))
-                except DriftError as error:
-                    product.execute(f"update {LEDGER}.tables set is_touched = true")
-                    if repaired:
-                        raise PublishError(f"{error}, and does so again and again: nothing was published") from error
-                    repaired = str(error)
-                except (DatabaseError, PipelineStepFailed) as error:
-                    if not refusal.set_aside(error, plans, product, comparison, stamp(current), folder):
-                        raise
-                else:
                     step("clean")
                     shutil.rmtree(folder)
                     _clean(plans, product, comparison)
                     break
+                except DriftError as error:
+                    product.execute(f"update {LEDGER}.tables set is_touched = true")
+                    if repaired:
+                        raise PublishError(
+                            f"{error}, and again after it was repaired: nothing was published"
+                        ) from error
+                    repaired = str(error)
+                except (DatabaseError, PipelineStepFailed) as error:
+                    if not refusal.set_aside(error, plans, product, comparison, stamp(current), folder):
+                        raise
         step("index")
         for mart in marts:
             tables.make_indexes(product, mart)

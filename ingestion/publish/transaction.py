@@ -112,10 +112,8 @@ def apply(
 
 
 def _refuse_foreign_write(mart: Mart, product: Product) -> None:
-    """Locks the ledger's row, so that a foreign write from now on comes after this generation."""
-    if product.execute(
-        f"select is_touched from {LEDGER}.tables where table_name = $1 and is_touched for update", mart.name
-    ):
+    """Raises DriftError where somebody wrote; who has not committed yet holds the ledger's row, and is waited for."""
+    if product.execute(f"select 1 from {LEDGER}.tables where table_name = $1 and is_touched", mart.name):
         raise DriftError(f"somebody wrote to {tables.live(mart)} while it was published")
 
 
