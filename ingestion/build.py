@@ -63,9 +63,41 @@ class Builder:
         from dbt.cli.main import dbtRunner
 
         settings = self._settings
+        os.environ["APP_USAGE_HOME"] = str(settings.home)
+        os.environ.pop("APP_USAGE_NOW", None)
+        if now is not None:
+            os.environ["APP_USAGE_NOW"] = now.isoformat()
+        self.parse()
         vendors = sorted(path.name for path in (settings.project / "models" / "staging").iterdir() if path.is_dir())
         empty = [vendor for vendor in vendors if vendor not in landed and vendor != "product"]
-        common = [
+        # the parse has written the manifest; to write it again after each build takes as long as the models do
+        arguments = ["build", *self._common(), "--no-write-json", "--exclude-resource-type", "unit_test"]
+        if empty:
+            arguments += ["--exclude", *(f"fqn:staging.{vendor}" for vendor in empty)]
+        if select is not None:
+            arguments += ["--select", *select.split()]
+        if full_refresh:
+            arguments.append("--full-refresh")
+        result = dbtRunner(manifest=self._manifest, callbacks=[_progress(on_node)]).invoke(arguments)
+        reset_adapters()  # type: ignore[no-untyped-call]  # lets go of the DuckDB file
+        return self._read(result)
+
+    def parse(self) -> Path:
+        """Read the project, unless it is as it was; the manifest, which says what the models are."""
+        from dbt.cli.main import dbtRunner
+
+        stamp = newest_change(self._settings.project)
+        if self._manifest is None or stamp > self._stamp:
+            self._forget_stale_parse()
+            parsed = dbtRunner().invoke(["parse", *self._common()])
+            if not parsed.success or parsed.exception is not None:
+                raise BuildError(f"dbt could not read the project: {parsed.exception}")
+            self._manifest, self._stamp = cast("Manifest", parsed.result), stamp
+        return self._settings.target_path / "manifest.json"
+
+    def _common(self) -> list[str]:
+        settings = self._settings
+        return [
             *("--target", settings.target),
             *("--project-dir", str(settings.project)),
             *("--profiles-dir", str(settings.profiles_file().parent)),
@@ -74,28 +106,6 @@ class Builder:
             *("--quiet", "--no-print", "--no-send-anonymous-usage-stats", "--no-use-colors"),
             *("--log-level", "none", "--log-level-file", "info"),  # SQL in the log would slow small builds
         ]
-        # the parse has written the manifest; to write it again after each build takes as long as the models do
-        arguments = ["build", *common, "--no-write-json", "--exclude-resource-type", "unit_test"]
-        if empty:
-            arguments += ["--exclude", *(f"fqn:staging.{vendor}" for vendor in empty)]
-        if select is not None:
-            arguments += ["--select", *select.split()]
-        if full_refresh:
-            arguments.append("--full-refresh")
-        os.environ["APP_USAGE_HOME"] = str(settings.home)
-        os.environ.pop("APP_USAGE_NOW", None)
-        if now is not None:
-            os.environ["APP_USAGE_NOW"] = now.isoformat()
-        stamp = newest_change(settings.project)
-        if self._manifest is None or stamp > self._stamp:
-            self._forget_stale_parse()
-            parsed = dbtRunner().invoke(["parse", *common])
-            if not parsed.success or parsed.exception is not None:
-                raise BuildError(f"dbt could not read the project: {parsed.exception}")
-            self._manifest, self._stamp = cast("Manifest", parsed.result), stamp
-        result = dbtRunner(manifest=self._manifest, callbacks=[_progress(on_node)]).invoke(arguments)
-        reset_adapters()  # type: ignore[no-untyped-call]  # lets go of the DuckDB file
-        return self._read(result)
 
     def _forget_stale_parse(self) -> None:
         """union_vendors() lists the staging folders while dbt parses; dbt's partial parsing does not see a new one."""

@@ -248,6 +248,32 @@ def build(
         raise typer.Exit(_once(flow, "build", select=select, full_refresh=full_refresh))
 
 
+@app.command(epilog="Examples: [bold]app-usage check[/] · [bold]app-usage check --state main/[/]")
+def check(
+    state: Annotated[
+        Path | None, typer.Option("--state", help="A folder with dbt's manifest.json of what is published.")
+    ] = None,
+) -> None:
+    """What the models as they are would change of the tables that the product reads; exit code 1 if it may break."""
+    from ingestion.flow import Flow, FlowErrors
+
+    settings = _settings(None, None, None)
+    try:
+        found = Flow(settings, [], None).check(state)
+    except FlowErrors as error:
+        _fail(error)
+    for change in found:
+        out.print(f"[bold red]breaks[/] {change}" if change.is_break else f"       {change}", highlight=False)
+    if any(change.is_break for change in found):
+        err.print(
+            "Something may read what is gone or other: declare it under meta.publish.drop, or publish it under "
+            "another name beside the old table"
+        )
+        raise typer.Exit(Exit.FAILED)
+    if not found:
+        out.print("the published tables stay as they are")
+
+
 @app.command(epilog="Examples: [bold]app-usage publish[/] · [bold]app-usage publish --percent 10[/]")
 def publish(
     target: Target = None,

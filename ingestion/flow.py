@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from ingestion.connectors import connectors
 from ingestion.connectors.product import ProductError, make_missing_tables
 from ingestion.extract import Extracted, ExtractError, Warehouse, extract, extract_product
 from ingestion.postgres import SUPERUSER, PostgresError, PrivatePostgres
-from ingestion.publish import Generation, PublishError, publish
+from ingestion.publish import Change, Generation, PublishError, changes, publish, read_marts
 from ingestion.sandbox import Options, Sandbox
 
 
@@ -227,6 +228,21 @@ class Flow:
                 percent=percent,
                 reread=reread,
             )
+        self.published_state.mkdir(exist_ok=True)
+        shutil.copyfile(self.settings.target_path / "manifest.json", self.published_state / "manifest.json")
+
+    @property
+    def published_state(self) -> Path:
+        """dbt's state as it was last published: what a change is compared with (`check`, `dbt --state`)."""
+        return self.settings.home / "published"
+
+    def check(self, state: Path | None) -> list[Change]:
+        """What the project as it is would change of the published tables. Raises PublishError without a `state`."""
+        os.environ["APP_USAGE_HOME"] = str(self.settings.home)
+        published = (state or self.published_state) / "manifest.json"
+        if not published.exists():
+            raise PublishError(f"there is no {published} to compare with: publish once, or name a folder with --state")
+        return changes(read_marts(self._builder.parse()), read_marts(published))
 
 
 def product_database(settings: Settings) -> str:

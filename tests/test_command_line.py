@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import dataclass, replace
@@ -19,8 +20,8 @@ from tests.flow_support import PROJECT, VENDORS, NewSite, Rows, Site, copy_proje
 
 NOW = "2026-01-31T12:00:00Z"
 WORLD = ("--orgs", "1", "--people", "6", "--start", "2026-01-02", "--now", NOW)
-COMMANDS = [("run",), ("extract",), ("backfill",), ("replay",), ("connectors",), ("build",), ("publish",), ("status",)]
-COMMANDS += [("sandbox", "serve"), ("sandbox", "truth")]
+ALONE = ("run", "extract", "backfill", "replay", "connectors", "build", "check", "publish", "status")
+COMMANDS = [*((name,) for name in ALONE), ("sandbox", "serve"), ("sandbox", "truth")]
 # Everything but printable text and line ends.
 CONTROL = re.compile(r"[^\n\x20-\x7e\u00a0-\uffff]")
 
@@ -134,6 +135,28 @@ def test_a_failing_test_leaves_the_product_on_its_last_generation(ran: Ran, tmp_
     assert site.product("select max(generation_id) from app_usage.generations") == [("00000001",)]
     newest = "select cast(max(usage_date) as varchar) from {}.app_usage_daily"
     assert site.query(newest.format("analytics")) > site.product(newest.format("app_usage"))
+
+
+def test_check_says_what_a_change_would_add_and_refuses_what_it_would_break(ran: Ran, tmp_path: Path) -> None:
+    same = ran.site.command("app-usage", "check")
+    assert (same.returncode, same.stdout) == (0, "the published tables stay as they are\n"), same.stderr
+    manifest = json.loads((ran.site.home / "published" / "manifest.json").read_text())
+    columns = manifest["nodes"]["model.app_usage.org_usage"]["columns"]
+    columns["was_there"] = {"name": "was_there", "data_type": "text"}
+    del columns["wau"]
+    columns["dau"]["data_type"] = "text"
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    other = ran.site.command("app-usage", "check", "--state", str(tmp_path))
+    assert other.returncode == 1
+    assert [" ".join(line.split()) for line in other.stdout.splitlines()] == [
+        "breaks org_usage.dau: bigint, was text",
+        "breaks org_usage.was_there: is gone",
+        "org_usage.wau: a new column, bigint",
+    ]
+    assert "meta.publish.drop" in other.stderr
+    nothing = ran.site.command("app-usage", "check", "--state", str(tmp_path / "nowhere"))
+    assert nothing.returncode == 1
+    assert "nowhere/manifest.json to compare with" in nothing.stderr
 
 
 def test_a_backfill_and_a_replay_find_nothing_more_and_name_the_connections_there_are(ran: Ran) -> None:

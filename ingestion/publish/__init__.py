@@ -1,10 +1,12 @@
 """The last step: the marts, as one generation, into the product's PostgreSQL."""
 
+from ingestion.publish.changes import Change, changes
 from ingestion.publish.marts import PublishError, read_marts
 from ingestion.publish.oversight import Difference, Status, TableStatus, Verified, migrate, rollback, status, verify
 from ingestion.publish.publication import Generation, TableResult, publish
 
 __all__ = [
+    "Change",
     "Difference",
     "Generation",
     "PublishError",
@@ -12,6 +14,7 @@ __all__ = [
     "TableResult",
     "TableStatus",
     "Verified",
+    "changes",
     "migrate",
     "publish",
     "read_marts",

@@ -148,7 +148,7 @@ def follow_columns(product: Product, mart: Mart) -> None:
         )
     other = [column for column in mart.columns if actual.get(column.name, column.type) != column.type]
     for column in other:
-        if column.name in mart.key or not _is_wider(actual[column.name], column.type):
+        if column.name in mart.key or not is_wider(actual[column.name], column.type):
             raise PublishError(
                 f"{live(mart)}: {column.name} is {actual[column.name]} and would be {column.type}, which may hold "
                 "less or break the product: publish it under another name"
@@ -222,7 +222,7 @@ def _listed(views: Iterable[View]) -> str:
     return ", ".join(f"the view {view.name}" for view in views)
 
 
-def _is_wider(old: str, new: str) -> bool:
+def is_wider(old: str, new: str) -> bool:
     """Whether every value of the old type is one of the new."""
     if (old, new) in {("bigint", "double precision"), ("date", "timestamptz")}:
         return True
