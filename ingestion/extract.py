@@ -102,10 +102,23 @@ class Warehouse:
         self._pipelines[name] = pipeline
         return pipeline
 
-    def landed(self) -> set[str]:
-        """The connectors of which something has landed, whoever read them."""
-        with self.pipeline("product").sql_client() as client, client.execute_query(LANDED) as cursor:
-            return {schema.removeprefix("landing_") for (schema,) in cursor.fetchall()}
+    def landed(self) -> dict[str, str]:
+        """The connectors of which something has landed, whoever read them: what tells their completed loads apart
+        from those of any other moment, as `Extracted.loads` does.
+        """
+        with self.pipeline("product").sql_client() as client:
+            with client.execute_query(LANDED) as cursor:
+                schemas = sorted(schema for (schema,) in cursor.fetchall())
+            if not schemas:
+                return {}
+            quoted = client.capabilities.escape_identifier
+            counts = " union all ".join(
+                f"select '{schema}' as dataset, count(*) as n, max(load_id) as newest"
+                f" from {quoted(schema)}._dlt_loads where status = 0"
+                for schema in schemas
+            )
+            with client.execute_query(counts) as cursor:
+                return {schema.removeprefix("landing_"): f"{n} {newest}" for schema, n, newest in cursor.fetchall()}
 
 
 def extract(

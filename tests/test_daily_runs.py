@@ -35,8 +35,17 @@ def test_twenty_daily_runs_end_as_one_run_and_as_a_full_refresh(new_site: NewSit
         step_by_step = daily.marts()
         assert differences(step_by_step, marts) == []
 
+        nodes: list[tuple[str, str]] = []
+        progress = Progress(node=lambda kind, name: nodes.append((kind, name)))
+        flow.build(Summary(), progress)
+        assert ("model", "user_app_usage") in nodes
+        assert [name for kind, name in nodes if kind == "seed" or "__" in name] == []  # staged by the run before
+        assert differences(daily.marts(), step_by_step) == []
+
+        nodes.clear()
         summary = Summary()
-        flow.build(summary, Progress(), full_refresh=True)
+        flow.build(summary, progress, full_refresh=True)
+        assert {("seed", "app_catalog"), ("model", "stg_zoom__events")} <= set(nodes)
         flow.publish(summary, Progress())
         assert differences(daily.marts(), step_by_step) == []
         assert summary.generation is not None
