@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
+from filelock import FileLock
 from xdist.scheduler import LoadScopeScheduling
 
 from ingestion.postgres import PrivatePostgres
+from tests import flow_support
 from tests.flow_support import NewSite, Site, copy_project
 
 if TYPE_CHECKING:
@@ -74,15 +76,32 @@ def product_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Private
 
 
 @pytest.fixture(scope="session")
-def lean_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project with the staging folders of the sandbox's vendors alone."""
-    return copy_project(tmp_path_factory.mktemp("project"))
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of all workers."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _parses(shared_folder: Path) -> None:
+    flow_support.parses = shared_folder
 
 
 @pytest.fixture(scope="session")
-def untested_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lean_project(shared_folder: Path) -> Path:
+    """The project with the staging folders of the sandbox's vendors alone."""
+    return _copied_once(shared_folder / "lean_project")
+
+
+@pytest.fixture(scope="session")
+def untested_project(shared_folder: Path) -> Path:
     """The lean project without dbt's tests, for what is told from the tables anyway."""
-    return copy_project(tmp_path_factory.mktemp("project"), data_tests=False)
+    return _copied_once(shared_folder / "untested_project", data_tests=False)
+
+
+def _copied_once(folder: Path, **options: bool) -> Path:
+    with FileLock(f"{folder}.lock"):
+        return folder if folder.exists() else copy_project(folder, **options)
 
 
 @pytest.fixture(scope="session")

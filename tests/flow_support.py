@@ -8,11 +8,12 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 from unittest import mock
@@ -20,8 +21,12 @@ from unittest import mock
 import duckdb
 import psycopg2
 import yaml
+from dbt.contracts.graph.manifest import Manifest
+from dbt.parser.manifest import extended_mashumaro_encoder, extended_mashumuro_decoder
+from filelock import FileLock
 
 from ingestion import flow as flow_module
+from ingestion.build import newest_change
 from ingestion.config import Settings
 from ingestion.flow import Flow, Progress, Summary, prepared
 from ingestion.postgres import SUPERUSER, PrivatePostgres
@@ -36,8 +41,9 @@ VENDORS = {"zoom", "okta", "google_workspace", "slack", "product"}
 # Columns that say when and in which order loads were seen; all others say what happened.
 BOOKKEEPING = {"ledger_id", "last_loaded_at"}
 
-# By project and whether the clock is given, which the models' references follow: what dbt made of it, of which moment.
-_PARSED: dict[tuple[Path, bool], tuple[Any, float, bytes]] = {}
+# Where the workers share what dbt parsed; a fixture says it.
+parses = Path()
+_PARSED: dict[str, tuple[Manifest, bytes]] = {}
 
 Rows = list[tuple[Any, ...]]
 Keyed = dict[tuple[Any, ...], dict[str, Any]]
@@ -70,6 +76,24 @@ def _untested(declared: Any) -> Any:
     if isinstance(declared, dict):
         return {name: _untested(value) for name, value in declared.items() if name != "data_tests"}
     return [_untested(value) for value in declared] if isinstance(declared, list) else declared
+
+
+def parsed_once(project: Path, kind: str, parse: Callable[[], tuple[Manifest, bytes]]) -> tuple[Manifest, bytes]:
+    """What dbt makes of a project as it is: the first of all workers who asks parses, for seconds, the others read.
+
+    `parse` gives the manifest, and what dbt wrote of it; `kind` says what else these depend on.
+    """
+    asked = sha256(f"{project} {kind} {newest_change(project)}".encode()).hexdigest()[:16]
+    if asked not in _PARSED:
+        kept, written = (parses / f"{asked}.{form}" for form in ("msgpack", "json"))
+        with FileLock(parses / f"{asked}.lock"):
+            if not kept.exists():
+                manifest, text = parse()
+                written.write_bytes(text)
+                kept.write_bytes(manifest.to_msgpack(extended_mashumaro_encoder))
+        manifest = Manifest.from_msgpack(kept.read_bytes(), decoder=extended_mashumuro_decoder)
+        _PARSED[asked] = manifest, written.read_bytes()
+    return _PARSED[asked]
 
 
 @dataclass(frozen=True)
@@ -111,21 +135,26 @@ class Site:
         settings = Settings(self.project, self.home, self.target, now, is_now_given, self.product_url, connections)
         unhurried = partial(flow_module.extract, sleep=lambda seconds: None)
         with mock.patch.object(flow_module, "extract", unhurried), prepared(settings, options) as flow:
-            with self._parsed_once(flow):
-                yield flow
+            if self.target == "duckdb":
+                self._parse_once(flow)
+            yield flow
 
-    @contextmanager
-    def _parsed_once(self, flow: Flow) -> Iterator[None]:
-        """A process reads a project once for all places: each would parse the same files, for seconds."""
+    def _parse_once(self, flow: Flow) -> None:
+        """The models' references follow whether the clock is given. PostgreSQL's hold the name of the database."""
         builder, file = flow._builder, flow.settings.target_path / "manifest.json"
-        key = self.project, flow.settings.is_now_given
-        if self.target == "duckdb" and key in _PARSED:
-            builder._manifest, builder._stamp, text = _PARSED[key]
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(text)
-        yield
-        if self.target == "duckdb" and builder._manifest is not None and file.exists():
-            _PARSED[key] = builder._manifest, builder._stamp, file.read_bytes()
+        now = flow.settings.now.isoformat() if flow.settings.is_now_given else None
+
+        def parse() -> tuple[Manifest, bytes]:
+            os.environ.pop("APP_USAGE_NOW", None)
+            os.environ |= {"APP_USAGE_NOW": now} if now else {}
+            text = builder.parse().read_bytes()
+            assert builder._manifest is not None
+            return builder._manifest, text
+
+        builder._manifest, text = parsed_once(self.project, "now" if now is None else "at a given time", parse)
+        builder._stamp = newest_change(self.project)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text)
 
     def command(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command of this environment (`app-usage`, `dbt`, …) as a user gives it, in the project's folder."""

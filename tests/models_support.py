@@ -22,6 +22,9 @@ from dbt.adapters.factory import reset_adapters
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 
+from ingestion.build import leave_out_debug_events
+from tests.flow_support import parsed_once
+
 PROJECT = Path(__file__).resolve().parent.parent
 EVENT_STREAMS = {
     "zoom": ("activities",),
@@ -36,7 +39,6 @@ ACCOUNT_STREAMS = {
     "slack": ("users", "billable_info"),
 }
 Row = dict[str, Any]
-_manifests: dict[str, Manifest] = {}
 
 
 def quoted(name: str) -> str:
@@ -136,7 +138,7 @@ class Warehouse:
                     )
 
     def dbt(self, *arguments: str, succeeds: bool = True) -> list[Any]:
-        """Runs a dbt command; its node results. The parsed project is kept per engine: parsing is most of the time."""
+        """Runs a dbt command; its node results."""
         os.environ["APP_USAGE_HOME"] = str(self.home)
         os.environ["DBT_TARGET"] = self.target
         if self.dsn:
@@ -149,31 +151,32 @@ class Warehouse:
         profiles = self.home / "profiles"
         profiles.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self.project / "profiles.example.yml", profiles / "profiles.yml")
-        parse_key = f"{self.target} {self.project}"
-        manifest = None if "--vars" in arguments or arguments[0] == "parse" else _manifests.get(parse_key)
-        outcome = dbtRunner(manifest=manifest).invoke(
-            [
-                *arguments,
-                *("--project-dir", str(self.project), "--profiles-dir", str(profiles)),
-                *("--target-path", str(self.home / "target"), "--log-path", str(self.home / "logs")),
-                *("--no-use-colors", "--quiet", "--log-level-file", "none"),
-                *(("--no-write-json",) if arguments[0] == "build" else ()),
-            ]
-        )
-        reset_adapters()  # type: ignore[no-untyped-call]
-        if outcome.exception is not None:
-            raise outcome.exception
-        if manifest is None and "--vars" not in arguments and isinstance(outcome.result, Manifest):
-            _manifests[parse_key] = outcome.result
-        results = list(getattr(outcome.result, "results", []))
+        common = [
+            *("--project-dir", str(self.project), "--profiles-dir", str(profiles)),
+            *("--target-path", str(self.home / "target"), "--log-path", str(self.home / "logs")),
+            *("--no-use-colors", "--quiet", "--log-level-file", "none"),
+        ]
+
+        def invoke(*words: str, manifest: Manifest | None = None) -> Any:
+            outcome = dbtRunner(manifest=manifest).invoke([*words, *common])
+            reset_adapters()  # type: ignore[no-untyped-call]
+            if outcome.exception is not None:
+                raise outcome.exception
+            return outcome.result
+
+        leave_out_debug_events()
+        manifest = None
+        if arguments[0] == "build" and "--vars" not in arguments:
+            manifest, _ = parsed_once(self.project, self.target, lambda: (invoke("parse"), b""))
+            arguments = (*arguments, "--no-write-json")
+        result = invoke(*arguments, manifest=manifest)
+        results = list(getattr(result, "results", []))
         failed = [f"{result.node.name}: {result.message}" for result in results if result.status in ("error", "fail")]
         assert not (succeeds and failed), "\n".join(failed)
         return results
 
     def build(self, *arguments: str, tests: bool = False) -> list[Any]:
         """`dbt build` of what has landed; with the tests of the data if the test is about them."""
-        if f"{self.target} {self.project}" not in _manifests:
-            self.dbt("parse")
         landed = {schema for (schema,) in self.query("select distinct table_schema from information_schema.tables")}
         folders = sorted(path for path in self.project.glob("models/staging/*/") if path.name != "product")
         others = [f"fqn:staging.{path.name}" for path in folders if f"landing_{path.name}" not in landed]

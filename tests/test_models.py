@@ -222,6 +222,5 @@ def test_an_edited_seed_counts_for_the_past_at_the_next_build(tmp_path: Path) ->
     edited = text.replace(f"{row}true", f"{row}false")
     assert edited != text
     seed.write_text(edited, encoding="utf-8")
-    warehouse.dbt("parse")
     warehouse.build()
     assert warehouse.query("select sum(event_count) from analytics.fct_app_usage_daily") == [(0,)]
