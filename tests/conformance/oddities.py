@@ -119,7 +119,7 @@ def _jumpcloud_read(request: Request) -> str | None:
 def _jumpcloud_write(token: str, envelope: dict[str, Any], headers: dict[str, str]) -> None:
     headers["X-Limit"] = str(PAGE)
     if token:
-        headers["X-Search_after"] = json.dumps([token, 7])
+        headers["X-Search_after"] = json.dumps([token, "7"])
 
 
 _AUTH0 = {"ingestion.connectors.auth0.PAGE": PAGE, "ingestion.connectors.auth0.MOST": 3 * PAGE}

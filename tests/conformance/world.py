@@ -94,7 +94,8 @@ class World:
         )
 
     def __enter__(self) -> World:
-        self._url = self._stack.enter_context(self.vendor.serve()).url
+        server = self._stack.enter_context(self.vendor.serve())
+        self._url, self.requests = server.url, server.requests
         return self
 
     def __exit__(self, *error: Any) -> None:
