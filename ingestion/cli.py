@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # dlt and dbt take a second to import: `--help` does without
     from ingestion.flow import Flow, Progress, Summary
     from ingestion.publish import Generation, Status
     from ingestion.sandbox import Options
-    from ingestion.status import StreamStatus
+    from ingestion.status import Gap, StreamStatus
 
 app = typer.Typer(
     help=__doc__,
@@ -341,34 +341,46 @@ def status(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """How far every stream is complete, what failed or was rejected, and what the product shows."""
+    """How far every stream is complete, what failed, is missing or was rejected, and what the product shows."""
     from dataclasses import asdict
 
     from ingestion.publish import status as status_of_product
-    from ingestion.status import streams
+    from ingestion.status import gaps, streams
 
     settings = _settings(target, None, None)
     oldest = _seconds(limit, "--limit") if limit else None
     with _flow(settings, None, "status") as flow:
         found, shown = streams(flow.warehouse), status_of_product(flow.product_url)
+        missing = gaps(flow.warehouse, settings.warehouse["schema"], found)
     if as_json:
-        document = {"streams": [asdict(s) for s in found], "published": asdict(shown)}
+        document = {
+            "streams": [asdict(s) for s in found],
+            "gaps": [asdict(gap) for gap in missing],
+            "published": asdict(shown),
+        }
         print(json.dumps(document, default=str, indent=2))
     else:
-        _print_status(found, shown, settings.now)
+        _print_status(found, missing, shown, settings.now)
     age = (settings.now - shown.published_at).total_seconds() if shown.published_at else float("inf")
     if oldest is not None and age > oldest:
         err.print(f"[bold red]The newest generation is older than {limit}[/]")
         raise typer.Exit(Exit.TOO_OLD)
 
 
-def _print_status(found: list[StreamStatus], shown: Status, now: datetime) -> None:
+def _print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, now: datetime) -> None:
     table = Table("connection", "stream", "last fetch", "complete through", "rejected", box=None)
     for s in found:
         outcome = f"[red]{s.error}[/]" if s.outcome == "failed" else f"{s.fetched_at:%Y-%m-%d %H:%M}"
         through = f"{s.complete_through:%Y-%m-%d %H:%M}" if s.complete_through else "[red]never[/]"
         table.add_row(s.connection_id, s.stream, outcome, through, str(s.rejected or ""))
     out.print(table if found else "Nothing was extracted yet: app-usage run")
+    if missing:
+        gaps = Table("connection", "stream", "missing days", "", "what to do", box=None)
+        for gap in missing:
+            days = f"{gap.first_date}" if gap.first_date == gap.last_date else f"{gap.first_date} to {gap.last_date}"
+            state = f"[red]{gap.state}[/]" if gap.state == "lost" else gap.state
+            gaps.add_row(gap.connection_id, gap.stream, days, state, gap.advice)
+        out.print("", gaps, sep="\n")
     if shown.generation_id is None or shown.published_at is None:
         out.print("\nNothing was published yet: app-usage run")
         return

@@ -1,9 +1,12 @@
-"""How far each stream is complete, what failed and what was rejected: the newest entries of the fetch logs."""
+"""How far each stream is complete, what failed, what was rejected, and which days are missing.
+
+The newest entries of the fetch logs say the first three, as of now; the mart `source_gaps` the last, as of its build.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from ingestion.extract import Warehouse
@@ -20,6 +23,21 @@ class StreamStatus:
     fetched_at: datetime | None
     rejected: int
     error: str | None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Local days, both included, that a stream should have told of by now and has not, and what is to be done.
+
+    An `open` gap can still be closed; of a `lost` one the vendor had forgotten when it was asked.
+    """
+
+    connection_id: str
+    stream: str
+    first_date: date
+    last_date: date
+    state: str
+    advice: str
 
 
 def streams(warehouse: Warehouse) -> list[StreamStatus]:
@@ -50,6 +68,40 @@ def streams(warehouse: Warehouse) -> list[StreamStatus]:
     return found
 
 
+def gaps(warehouse: Warehouse, schema: str, statuses: list[StreamStatus]) -> list[Gap]:
+    """The missing days of every stream, none before a build; `schema` is the marts', `statuses` of `streams`."""
+    through = {(status.connection_id, status.stream): status.complete_through for status in statuses}
+    with warehouse.pipeline("product").sql_client() as client:
+        if not _rows(
+            client,
+            "select 1 from information_schema.tables where table_name = 'source_gaps' and table_schema = %s",
+            schema,
+        ):
+            return []
+        rows = _rows(
+            client,
+            "select connection_id, stream, first_date, last_date, gap_state, connector"
+            f" from {client.escape_column_name(schema)}.source_gaps order by connection_id, stream, first_date",
+        )
+    found = []
+    for connection, stream, first, last, state, connector in rows:
+        advice = _advice(connection, connector, first, last, state, through.get((connection, stream)))
+        found.append(Gap(connection, stream, first, last, state, advice))
+    return found
+
+
+def _advice(connection: str, connector: str, first: date, last: date, state: str, through: datetime | None) -> str:
+    if state == "lost" and connector == "files":
+        return "replace the corrupt file, which the table files names"
+    if state == "lost":
+        return "the vendor has forgotten them; event files can bring them"
+    if through is None or last >= through.date() - timedelta(days=1):
+        return "closes by itself as soon as the vendor answers"
+    # days are the customer's own and the command's are UTC: one more on either side
+    begin, end = first - timedelta(days=1), last + timedelta(days=2)
+    return f"app-usage backfill --connection {connection} --from {begin} --to {end}"
+
+
 def _still_rejected(client: Any, dataset: str) -> str:
     if dataset not in _datasets(client, "replayed_records"):
         return ""
@@ -69,6 +121,6 @@ def _datasets(client: Any, table: str) -> list[str]:
     return [row[0] for row in rows]
 
 
-def _rows(client: Any, sql: str) -> list[tuple[Any, ...]]:
-    with client.execute_query(sql) as cursor:
+def _rows(client: Any, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    with client.execute_query(sql, *parameters) as cursor:
         return [tuple(row) for row in cursor.fetchall()]

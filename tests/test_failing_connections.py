@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from unittest import mock
 
 import pytest
+from typer.testing import CliRunner
 
+from ingestion.cli import app
+from ingestion.connectors import connectors
 from ingestion.sandbox import Options, Sandbox
+from ingestion.status import Gap, gaps, streams
 from tests.flow_support import Keyed, NewSite, Site, differences, recounted, run, sandbox_of
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 LAST_READ = NOW - timedelta(days=6)
 WORLD = Options(orgs=2, people=8, start=date(2025, 12, 22))
 FAULTS = {"acme-zoom": "revoked", "globex-okta": "broken", "globex-slack": "malformed"}
@@ -127,3 +134,27 @@ def test_a_malformed_record_is_set_aside_and_its_neighbours_are_not(failing: Cas
         "select count(distinct event_id) from landing_slack.audit_logs where connection_id = 'globex-slack'"
     )
     assert landed == failing.slack_events
+
+
+def test_a_gap_closes_when_the_vendor_answers_again_and_is_lost_when_it_has_forgotten(
+    from_a_later_day_on: Case, tmp_path: Path
+) -> None:
+    site = from_a_later_day_on.site.copy(tmp_path / "home", "healed")
+    okta = connectors()["okta"]
+    log, *others = okta.streams
+    assert log.window is not None
+    forgetful = replace(log, window=replace(log.window, retention=timedelta(days=3)))
+    known = {**connectors(), "okta": replace(okta, streams=(forgetful, *others))}
+    first, last = LAST_READ.date(), NOW.date() - timedelta(days=1)
+    with site.flow(WORLD, NOW + HOUR) as flow, mock.patch("ingestion.flow.connectors", return_value=known):
+        advice = "closes by itself as soon as the vendor answers"
+        assert gaps(flow.warehouse, "analytics", streams(flow.warehouse)) == [
+            Gap("acme-zoom", "activities", first, last, "open", advice),
+            Gap("globex-okta", "system_log", first, last, "open", advice),
+        ]
+        assert run(flow).extracted.failures == {}  # type: ignore[union-attr]
+        advice = "the vendor has forgotten them; event files can bring them"
+        forgotten = Gap("globex-okta", "system_log", first, date(2026, 1, 28), "lost", advice)
+        assert gaps(flow.warehouse, "analytics", streams(flow.warehouse)) == [forgotten]
+    told = " ".join(CliRunner().invoke(app, ["status"], env={**site.environment(), "COLUMNS": "200"}).output.split())
+    assert f"globex-okta system_log {first} to 2026-01-28 lost {advice}" in told

@@ -484,11 +484,11 @@ class ModelVendor:
         if self.connector.error_field and self.connector.error_field != "errors" and listing.records:
             envelope.setdefault(self.connector.error_field, True)
         if listing.stream.csv and not listing.parent:
-            return Answer(_csv(listing.stream, page), headers={"Content-Type": "text/csv", **headers})
-        return Answer(_json(listing, page, envelope), headers=headers)
+            return Answer(csv_page(listing.stream, page), headers={"Content-Type": "text/csv", **headers})
+        return Answer(json_page(listing, page, envelope), headers=headers)
 
 
-def _json(listing: Listing, page: list[Any], envelope: Any) -> bytes:
+def json_page(listing: Listing, page: list[Any], envelope: Any) -> bytes:
     """A page as it goes over the wire: the records where they are declared to be, raw ones as they are."""
     if not listing.parent and is_map(listing.stream):
         entries = []
@@ -507,7 +507,7 @@ def _json(listing: Listing, page: list[Any], envelope: Any) -> bytes:
     return json.dumps(envelope).encode().replace(b'"the records"', records, 1)
 
 
-def _csv(stream: Stream, page: list[Any]) -> bytes:
+def csv_page(stream: Stream, page: list[Any]) -> bytes:
     names = list(
         dict.fromkeys([*stream.csv, *(name for record in page if isinstance(record, dict) for name in record)])
     )
