@@ -77,23 +77,20 @@
 
 
 {#
-    A table of days takes days that were counted anew. The new rows hold, beside what counts, a row without an account
-    for every day that was counted: such a day loses its old rows even if nothing is left on it.
+    A table of days takes days that were counted anew; what a day is, the unique key says. The new rows hold, beside what
+    counts, a row without an app for every day that was counted: such a day loses its old rows even if nothing is left on
+    it.
 #}
 {% macro get_incremental_replace_days_sql(arg_dict) %}
     {%- set target = arg_dict.target_relation -%}
     {%- set counted = arg_dict.temp_relation -%}
-    {%- set columns = get_quoted_csv(arg_dict.dest_columns | map(attribute='name')) %}
+    {%- set columns = get_quoted_csv(arg_dict.dest_columns | map(attribute='name')) -%}
+    {%- set key = arg_dict.unique_key | join(', ') %}
 
     delete from {{ target }}
-    where (org_id, usage_date) in (
-        select
-            counted.org_id,
-            counted.usage_date
-        from {{ counted }} as counted
-    );
+    where ({{ key }}) in (select {{ key }} from {{ counted }});
 
     insert into {{ target }} ({{ columns }})
     select {{ columns }} from {{ counted }}
-    where account_key is not null
+    where app_id is not null
 {% endmacro %}

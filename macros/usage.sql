@@ -37,6 +37,89 @@
 {%- endmacro %}
 
 
+{# Changes when what is counted as whose use of which app, and on which day, does. #}
+{% macro definition_of_usage() %}
+    {{ return(version_of_seeds(['app_catalog', 'activity_types', 'time_zones'])) }}
+{% endmacro %}
+
+
+{# Batches that {{ this }} has not read of some vendor, as a literal bound: see within_days(). #}
+{% macro within_unread_batches() %}
+    {%- if not (execute and can_introspect()) -%}
+        {{ return('1 = 1') }}
+    {%- endif -%}
+    {%- set first = run_query(
+        "select min(loads.batch_id) from " ~ ref('stg_loads') ~ " as loads left join ("
+        ~ "select connector, max(batch_id) as batch_id from " ~ this ~ " group by 1"
+        ~ ") as read_up_to on loads.connector = read_up_to.connector"
+        ~ " where loads.batch_id > coalesce(read_up_to.batch_id, 0)"
+        ~ " and loads.connector in ('" ~ landed_vendors('stg_%s__events.sql') | join("', '") ~ "')"
+    ).columns[0].values()[0] -%}
+    {{ return('1 = 0' if first is none else 'events.batch_id >= ' ~ first) }}
+{% endmacro %}
+
+
+{#
+    The days whose people {{ this }} has not counted as they are now: those that loads have touched, and the first one of
+    every account that turned out to be somebody else's, or somebody of another kind.
+#}
+{% macro changed_days(version) %}
+    select
+        ledger.org_id,
+        ledger.usage_date
+    from {{ ref('int_days_touched') }} as ledger
+    where ledger.ledger_id > {{ counted_up_to(version) }}
+    union all
+    select
+        usage.org_id,
+        usage.first_used_on as usage_date
+    from {{ ref('int_account_blocks') }} as usage
+    inner join {{ ref('int_identities') }} as identities
+        on usage.connection_id = identities.connection_id and usage.account_key = identities.account_key
+    where
+        usage.first_used_on is not null
+        and identities.identity_id > (
+            select
+                case
+                    when max(steps.identity_id) <= (select max(newest.identity_id) from {{ ref('int_identities') }} as newest)
+                        then max(steps.identity_id)
+                    else 0
+                end
+            from {{ this }} as steps
+            where steps.definition_version = '{{ version }}'
+        )
+{% endmacro %}
+
+
+{# The steps to count anew, and the uses that reach into them, as a literal bound. #}
+{% macro within_steps_to_count(version) %}
+    {%- if not (execute and can_introspect()) -%}
+        {{ return('1 = 1') }}
+    {%- endif -%}
+    {%- set first = run_query("select min(usage_date) from (" ~ changed_days(version) ~ ") as changed_days").columns[0].values()[0] -%}
+    {%- if first is none -%}
+        {{ return('1 = 0') }}
+    {%- endif -%}
+    {{ return("usage_date >= cast('" ~ (first - modules.datetime.timedelta(days=90)) ~ "' as date)") }}
+{% endmacro %}
+
+
+{# The blocks to count, from the first to the last, as literal bounds. #}
+{% macro within_blocks_to_count(version) %}
+    {%- if not (execute and can_introspect()) -%}
+        {{ return('1 = 1') }}
+    {%- endif -%}
+    {%- set span = run_query(
+        "select " ~ block_starts_on('min(usage_date)') ~ ", " ~ block_starts_on('max(usage_date)') ~ " + 27"
+        ~ " from " ~ ref('int_days_touched') ~ " where ledger_id > " ~ counted_up_to(version)
+    ).rows[0].values() -%}
+    {%- if span[0] is none -%}
+        {{ return('1 = 0') }}
+    {%- endif -%}
+    {{ return("usage_date between cast('" ~ span[0] ~ "' as date) and cast('" ~ span[1] ~ "' as date)") }}
+{% endmacro %}
+
+
 {# The days to count as literal bounds: see within_days(). #}
 {% macro within_days_to_count(version) %}
     {{ return(within_days(ref('int_days_touched'), 'ledger_id > ' ~ counted_up_to(version))) }}

@@ -97,11 +97,13 @@ class Warehouse:
         [values] = self.rows(f"analytics.{table} where {condition}", *map(quoted, names))
         return dict(zip(names, values, strict=True))
 
-    def contents(self, *marts: str, condition: str = "1 = 1") -> dict[str, list[tuple[Any, ...]]]:
+    def contents(
+        self, *marts: str, condition: str = "1 = 1", without: Sequence[str] = ("ledger_id",)
+    ) -> dict[str, list[tuple[Any, ...]]]:
         """The rows of marts, of all if none is named; sorted here, for engines sort text differently."""
         rows = {}
         for mart in marts or [path.stem for path in self.project.glob("models/marts/*/*.sql")]:
-            listed = ", ".join(quoted(name) for name in self._columns(mart) if name != "ledger_id")
+            listed = ", ".join(quoted(name) for name in self._columns(mart) if name not in without)
             rows[mart] = sorted(self.query(f"select {listed} from analytics.{mart} where {condition}"), key=repr)
         return rows
 

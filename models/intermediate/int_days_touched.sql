@@ -1,5 +1,7 @@
 {{ config(materialized='incremental', incremental_strategy='append') }}
 
+-- depends_on: {{ ref('stg_loads') }}, which says what is unread
+
 with
 
 events as (
@@ -39,7 +41,7 @@ unread as (
     {% if is_incremental() -%}
     left join read_up_to
         on events.connector = read_up_to.connector
-    where events.batch_id > coalesce(read_up_to.batch_id, 0)
+    where events.batch_id > coalesce(read_up_to.batch_id, 0) and {{ within_unread_batches() }}
     {%- endif %}
 
 ),

@@ -2,7 +2,7 @@ with
 
 usage as (
 
-    select * from {{ ref('fct_app_usage_daily') }}
+    select * from {{ ref('int_account_blocks') }}
 
 ),
 
@@ -50,7 +50,7 @@ shown as (
         usage.connection_id,
         usage.account_key,
         'events' as shown_by,
-        min(usage.usage_date) as first_seen_on,
+        min(usage.first_seen_on) as first_seen_on,
         cast(null as date) as access_from
     from usage
     group by 1, 2, 3, 4, 5

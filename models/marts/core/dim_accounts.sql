@@ -8,7 +8,7 @@ accounts as (
 
 usage as (
 
-    select * from {{ ref('fct_app_usage_daily') }}
+    select * from {{ ref('int_account_blocks') }}
 
 ),
 

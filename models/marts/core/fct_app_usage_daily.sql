@@ -1,6 +1,6 @@
-{{ config(materialized='incremental', incremental_strategy='replace_days') }}
+{{ config(materialized='incremental', incremental_strategy='replace_days', unique_key=['org_id', 'usage_date']) }}
 
-{%- set version = version_of_seeds(['app_catalog', 'activity_types', 'time_zones']) %}
+{%- set version = definition_of_usage() %}
 
 with
 

@@ -45,6 +45,13 @@ person_apps as (
 person_days as (
 
     select * from {{ ref('int_person_app_days') }}
+    where {{ within_last_days(60) }}
+
+),
+
+person_blocks as (
+
+    select * from {{ ref('int_person_app_blocks') }}
 
 ),
 
@@ -112,14 +119,30 @@ held as (
 used as (
 
     select
-        person_days.org_id,
-        person_days.app_id,
-        person_days.person_id,
-        max(person_days.usage_date) as used_on
-    from person_days
+        earlier.org_id,
+        earlier.app_id,
+        earlier.person_id,
+        max(earlier.used_on) as used_on
+    from (
+        select
+            org_id,
+            app_id,
+            person_id,
+            usage_date as used_on,
+            usage_date as told_on
+        from person_days
+        union all
+        select
+            org_id,
+            app_id,
+            person_id,
+            last_used_on as used_on,
+            block_start_date + 27 as told_on
+        from person_blocks
+    ) as earlier
     inner join months
-        on person_days.org_id = months.org_id and person_days.app_id = months.app_id
-    where person_days.usage_date < months.month_start
+        on earlier.org_id = months.org_id and earlier.app_id = months.app_id
+    where earlier.told_on < months.month_start
     group by 1, 2, 3
     union all
     select

@@ -14,9 +14,10 @@ app_days as (
 
 ),
 
-person_days as (
+used_blocks as (
 
-    select * from {{ ref('int_person_app_days') }}
+    select * from {{ ref('int_person_app_blocks') }}
+    where person_class = 'human'
 
 ),
 
@@ -80,19 +81,6 @@ blocks as (
     inner join apps
         on app_blocks.org_id = apps.org_id and app_blocks.app_id = apps.app_id
     where app_blocks.block_start_date >= apps.complete_from and app_blocks.block_start_date + 27 <= apps.as_of_date
-
-),
-
-used_blocks as (
-
-    select
-        org_id,
-        app_id,
-        person_id,
-        {{ block_starts_on('usage_date') }} as block_start_date
-    from person_days
-    where person_class = 'human'
-    group by 1, 2, 3, 4
 
 ),
 

@@ -12,9 +12,9 @@ completeness as (
 
 ),
 
-person_days as (
+steps as (
 
-    select * from {{ ref('int_person_app_days') }}
+    select * from {{ ref('int_app_steps') }}
 
 ),
 
@@ -43,84 +43,6 @@ app_days as (
 
 ),
 
--- people only: service and shared accounts count nowhere, outsiders and unresolved accounts are no headcount
-used_days as (
-
-    select
-        person_days.org_id,
-        person_days.app_id,
-        person_days.person_id,
-        person_days.usage_date,
-        person_days.event_count,
-        lag(person_days.usage_date) over (
-            partition by person_days.org_id, person_days.app_id, person_days.person_id
-            order by person_days.usage_date
-        ) as previous_date,
-        lead(person_days.usage_date) over (
-            partition by person_days.org_id, person_days.app_id, person_days.person_id
-            order by person_days.usage_date
-        ) as next_date
-    from person_days
-    inner join apps
-        on person_days.org_id = apps.org_id and person_days.app_id = apps.app_id
-    where person_days.person_class = 'human' and person_days.usage_date <= apps.expected_as_of_date
-
-),
-
-daily as (
-
-    select
-        org_id,
-        app_id,
-        usage_date,
-        count(*) as user_count,
-        sum(event_count) as event_count
-    from used_days
-    group by 1, 2, 3
-
-),
-
--- a person is in a trailing window from the day of a use until so many days after it, or after the next use if that
--- comes before: one step up and one step down for each stretch, and every window is a running sum
-steps as (
-    {% for days in [7, 28, 30, 90] %}
-    select
-        org_id,
-        app_id,
-        usage_date,
-        {{ days }} as window_days,
-        1 as step
-    from used_days
-    where previous_date is null or previous_date + {{ days }} < usage_date
-    union all
-    select
-        org_id,
-        app_id,
-        usage_date + {{ days }} as usage_date,
-        {{ days }} as window_days,
-        -1 as step
-    from used_days
-    where next_date is null or usage_date + {{ days }} < next_date
-    {%- if not loop.last %}
-    union all
-    {%- endif %}
-    {% endfor %}
-),
-
-steps_by_day as (
-
-    select
-        org_id,
-        app_id,
-        {%- for days in [7, 28, 30, 90] %}
-        sum(case when window_days = {{ days }} then step else 0 end) as step_{{ days }},
-        {%- endfor %}
-        usage_date
-    from steps
-    group by org_id, app_id, usage_date
-
-),
-
 joined as (
 
     select
@@ -132,10 +54,10 @@ joined as (
         coalesce(completeness.source_count, 0) as source_count,
         coalesce(completeness.complete_count, 0) as complete_count,
         {%- for days in [7, 28, 30, 90] %}
-        coalesce(steps_by_day.step_{{ days }}, 0) as step_{{ days }},
+        coalesce(steps.step_{{ days }}, 0) as step_{{ days }},
         {%- endfor %}
-        coalesce(daily.user_count, 0) as user_count,
-        coalesce(daily.event_count, 0) as event_count
+        coalesce(steps.user_count, 0) as user_count,
+        coalesce(steps.event_count, 0) as event_count
     from app_days
     inner join orgs
         on app_days.org_id = orgs.org_id
@@ -144,16 +66,8 @@ joined as (
             app_days.org_id = completeness.org_id
             and app_days.app_id = completeness.app_id
             and app_days.usage_date = completeness.usage_date
-    left join daily
-        on
-            app_days.org_id = daily.org_id
-            and app_days.app_id = daily.app_id
-            and app_days.usage_date = daily.usage_date
-    left join steps_by_day
-        on
-            app_days.org_id = steps_by_day.org_id
-            and app_days.app_id = steps_by_day.app_id
-            and app_days.usage_date = steps_by_day.usage_date
+    left join steps
+        on app_days.org_id = steps.org_id and app_days.app_id = steps.app_id and app_days.usage_date = steps.usage_date
 
 ),
 
@@ -165,6 +79,7 @@ windowed as (
         cast(sum(complete_count) over ({{ trailing(days) }}) as double precision)
         / nullif(sum(source_count) over ({{ trailing(days) }}), 0) as complete_ratio_{{ days }},
         {%- endfor %}
+        -- who came into a trailing window so far, less who left it
         {%- for days in [7, 28, 30, 90] %}
         sum(step_{{ days }}) over ({{ so_far() }}) as users_{{ days }},
         {%- endfor %}

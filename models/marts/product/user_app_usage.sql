@@ -15,6 +15,13 @@ person_apps as (
 person_days as (
 
     select * from {{ ref('int_person_app_days') }}
+    where {{ within_last_days(90) }}
+
+),
+
+person_blocks as (
+
+    select * from {{ ref('int_person_app_blocks') }}
 
 ),
 
@@ -30,23 +37,46 @@ usage_bands as (
 
 ),
 
+-- the days of the windows, and what came before them by its first and last day
+uses as (
+
+    select
+        org_id,
+        app_id,
+        person_id,
+        usage_date,
+        usage_date as first_used_on,
+        usage_date as last_used_on,
+        usage_date as told_on
+    from person_days
+    union all
+    select
+        org_id,
+        app_id,
+        person_id,
+        null as usage_date,
+        first_used_on,
+        last_used_on,
+        block_start_date + 27 as told_on
+    from person_blocks
+
+),
+
 used as (
 
     select
-        person_days.org_id,
-        person_days.app_id,
-        person_days.person_id,
+        uses.org_id,
+        uses.app_id,
+        uses.person_id,
         {%- for days in [7, 28, 30, 90] %}
-        sum(
-            case when person_days.usage_date > apps.as_of_date - {{ days }} then 1 else 0 end
-        ) as active_days_{{ days }},
+        sum(case when uses.usage_date > apps.as_of_date - {{ days }} then 1 else 0 end) as active_days_{{ days }},
         {%- endfor %}
-        min(person_days.usage_date) as first_used_date,
-        max(person_days.usage_date) as last_used_date
-    from person_days
+        min(uses.first_used_on) as first_used_date,
+        max(uses.last_used_on) as last_used_date
+    from uses
     inner join apps
-        on person_days.org_id = apps.org_id and person_days.app_id = apps.app_id
-    where person_days.usage_date <= apps.as_of_date
+        on uses.org_id = apps.org_id and uses.app_id = apps.app_id
+    where uses.told_on <= apps.as_of_date
     group by 1, 2, 3
 
 ),

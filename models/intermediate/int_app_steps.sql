@@ -1,0 +1,150 @@
+{{ config(materialized='incremental', incremental_strategy='replace_days', unique_key=['org_id', 'usage_date']) }}
+
+{%- set version = definition_of_usage() %}
+{%- set changed = changed_days(version) %}
+
+with
+
+person_days as (
+
+    select * from {{ ref('int_person_app_days') }}
+    {% if is_incremental() -%}
+    where {{ within_steps_to_count(version) }}
+    {%- endif %}
+
+),
+
+{% if is_incremental() -%}
+recounted as (
+
+    select
+        org_id,
+        min(usage_date) as recount_from
+    from ({{ changed }}) as changed_days
+    group by 1
+
+),
+
+{% endif -%}
+-- people only: service and shared accounts count nowhere, outsiders and unresolved accounts are no headcount
+used_days as (
+
+    select
+        person_days.org_id,
+        person_days.app_id,
+        person_days.person_id,
+        person_days.usage_date,
+        person_days.event_count,
+        lag(person_days.usage_date) over (
+            partition by person_days.org_id, person_days.app_id, person_days.person_id
+            order by person_days.usage_date
+        ) as previous_date,
+        lead(person_days.usage_date) over (
+            partition by person_days.org_id, person_days.app_id, person_days.person_id
+            order by person_days.usage_date
+        ) as next_date
+    from person_days
+    {% if is_incremental() -%}
+    inner join recounted
+        on person_days.org_id = recounted.org_id
+    {% endif -%}
+    where person_days.person_class = 'human'
+
+),
+
+-- a person is in a trailing window from the day of a use until so many days after it, or after the next use if that
+-- comes before: one step up and one step down for each stretch, and every window is a running sum
+steps as (
+    select
+        org_id,
+        app_id,
+        usage_date,
+        1 as window_days,
+        1 as step,
+        event_count
+    from used_days
+    {%- for days in [7, 28, 30, 90] %}
+    union all
+    select
+        org_id,
+        app_id,
+        usage_date,
+        {{ days }} as window_days,
+        1 as step,
+        null as event_count
+    from used_days
+    where previous_date is null or previous_date + {{ days }} < usage_date
+    union all
+    select
+        org_id,
+        app_id,
+        usage_date + {{ days }} as usage_date,
+        {{ days }} as window_days,
+        -1 as step,
+        null as event_count
+    from used_days
+    where next_date is null or usage_date + {{ days }} < next_date
+    {%- endfor %}
+),
+
+counted as (
+
+    select
+        org_id,
+        app_id,
+        usage_date,
+        cast(sum(case when window_days = 1 then step else 0 end) as bigint) as user_count,
+        cast(coalesce(sum(event_count), 0) as bigint) as event_count
+        {%- for days in [7, 28, 30, 90] %},
+        cast(sum(case when window_days = {{ days }} then step else 0 end) as bigint) as step_{{ days }}
+        {%- endfor %}
+    from steps
+    group by 1, 2, 3
+
+),
+
+{% if is_incremental() -%}
+-- what is taken back: the days as they were
+recounted_days as (
+
+    select
+        counted.org_id,
+        counted.app_id,
+        counted.usage_date,
+        counted.user_count,
+        counted.event_count
+        {%- for days in [7, 28, 30, 90] %},
+        counted.step_{{ days }}
+        {%- endfor %}
+    from counted
+    inner join recounted
+        on counted.org_id = recounted.org_id and counted.usage_date >= recounted.recount_from
+    union all
+    select
+        known.org_id,
+        null as app_id,
+        known.usage_date,
+        null as user_count,
+        null as event_count
+        {%- for days in [7, 28, 30, 90] %},
+        null as step_{{ days }}
+        {%- endfor %}
+    from {{ this }} as known
+    inner join recounted
+        on known.org_id = recounted.org_id and known.usage_date >= recounted.recount_from
+
+),
+
+{% endif -%}
+final as (
+
+    select
+        days.*,
+        (select max(usage.ledger_id) from {{ ref('fct_app_usage_daily') }} as usage) as ledger_id,
+        (select max(identities.identity_id) from {{ ref('int_identities') }} as identities) as identity_id,
+        '{{ version }}' as definition_version
+    from {{ 'recounted_days' if is_incremental() else 'counted' }} as days
+
+)
+
+select * from final

@@ -1,0 +1,273 @@
+"""What a build costs with much history: first, with a little that is new, and with nothing new.
+
+    uv run python tests/benchmarks/bench_build.py [--events 10000000] [--days 1000] [--new 0.001] [--memory 6GB]
+
+Events are made in SQL, in the landing tables. Everyone uses Google and one more app through Okta, ten events a day in
+each; of the new ones a tenth is up to 30 days late. The same people and the same new events come upon a tenth of the
+days and upon all of them. SQL time is dbt's own, by model; every size is built in a process of its own. Compare ratios:
+seconds are the machine's.
+"""
+
+import argparse
+import resource
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from multiprocessing import get_context
+from pathlib import Path
+
+import duckdb
+
+from tests.flow_support import copy_project
+from tests.models_support import Row, Warehouse, declared_columns, fetches, org, utc
+
+ORGS = 10
+EVENTS_A_DAY = 20  # of a person, half of them in each app
+END = "2026-02-01 12:00"  # of the history; what is new comes in the hours after it
+APPS = ("Slack", "Zoom", "Figma", "Notion", "Asana")
+SOURCES = ("google_workspace", "okta")
+ARRIVAL = """
+    insert into landing_{connector}.{table} by name
+    select
+        'org-' || person % {orgs} || '-{connector}' as connection_id,
+        'org-' || person % {orgs} as org_id,
+        '{table}:{load}:' || number as event_id,
+        'native' as event_id_kind,
+        occurred_at,
+        {fetched_at} as fetched_at,
+        'person' || person || '@org-' || person % {orgs} || '.com' as actor_email,
+        'id of ' || person as actor_id,
+        {columns},
+        '{{}}' as payload,
+        {load_id} as _dlt_load_id
+    from ({events})
+    """
+COLUMNS = {
+    "google_workspace": "'login_success' as event_name",
+    "okta": "'user.authentication.sso' as event_type, 'User' as actor_type, 'SUCCESS' as outcome, "
+    f"{list(APPS)}[1 + person // {ORGS} % {len(APPS)}] as app_name",
+}
+TABLES = {"google_workspace": "login", "okta": "system_log"}
+MART = """
+    select usage_date, dau, mau_30 from analytics.app_usage_daily
+    where org_id = 'org-1' and app_id = 'zoom' and usage_date between date '2026-01-02' and date '2026-01-31'
+    order by usage_date
+    """
+# the same from the events, as a view would have it
+VIEW = """
+    with uses as (
+        select distinct accounts.person_id, events.usage_date
+        from analytics_intermediate.int_events as events
+        inner join analytics.dim_accounts as accounts using (connection_id, account_key)
+        where events.org_id = 'org-1' and events.app_id = 'zoom' and events.is_activity
+            and accounts.person_class = 'human'
+    )
+    select
+        days.calendar_date,
+        count(distinct case when uses.usage_date = days.calendar_date then uses.person_id end),
+        count(distinct uses.person_id)
+    from analytics_intermediate.int_calendar as days
+    inner join uses on uses.usage_date between days.calendar_date - 29 and days.calendar_date
+    where days.calendar_date between date '2026-01-02' and date '2026-01-31'
+    group by all
+    order by all
+    """
+
+
+@dataclass
+class Figures:
+    """Of one size. SQL is the sum of the models' seconds; CPU is the process's."""
+
+    first: dict[str, float] = field(default_factory=dict)
+    runs: list[dict[str, float]] = field(default_factory=list)
+    first_wall: float = 0
+    first_cpu: float = 0
+    run_walls: list[float] = field(default_factory=list)
+    run_cpus: list[float] = field(default_factory=list)
+    idle_walls: list[float] = field(default_factory=list)
+    memory_gb: float = 0
+    file_gb: float = 0
+    mart_seconds: float = 0
+    view_seconds: float = 0
+
+    @property
+    def run_sql(self) -> float:
+        return statistics.median(sum(run.values()) for run in self.runs)
+
+
+class Bench:
+    def __init__(self, folder: Path, days: int, people: int, memory: str) -> None:
+        project = copy_project(folder / "project", data_tests=False)
+        profile = project / "profiles.example.yml"
+        limits = f"memory_limit: {memory}\n        TimeZone: UTC"
+        profile.write_text(profile.read_text(encoding="utf-8").replace("TimeZone: UTC", limits), encoding="utf-8")
+        self.warehouse = Warehouse(folder / "home", project=project)
+        self.days, self.people = days, people
+
+    def land_history(self) -> None:
+        start = str(utc(END) - timedelta(days=self.days))
+        orgs = [org(f"org-{number}", "UTC") for number in range(ORGS)]
+        self.warehouse.land("product", "p1", {"orgs": orgs, "employees": []})
+        with self.connection() as connection:
+            connection.execute(
+                "insert into landing_product.employees by name select 'org-' || i % $1 as org_id, 'person' || i as person_id,"
+                " 'person' || i || '@org-' || i % $1 || '.com' as email, '[]' as alias_emails, 'p1' as _dlt_load_id"
+                " from range($2) as people (i)",
+                [ORGS, self.people],
+            )
+        self._land(
+            "history",
+            start=start,
+            at=END,
+            load_id="'load ' || strftime(occurred_at, '%Y%m%d')",
+            fetched_at="occurred_at + interval 1 hour",
+            events=f"""
+                select
+                    number,
+                    cast(hash(number, '{{connector}}') % {self.people} as bigint) as person,
+                    timestamp '{start}' + to_microseconds(cast(number * {86_400e6 * self.days} / {self.events / 2} as bigint))
+                        as occurred_at
+                from range({self.events // 2}) as events (number)
+                """,
+        )
+
+    def land_new(self, number: int, count: int) -> None:
+        """An hour's events, for all connections, one in ten of them late."""
+        start, at = (str(utc(END) + timedelta(hours=hours)) for hours in (number, number + 1))
+        self._land(
+            f"new-{number}",
+            start=start,
+            at=at,
+            load_id=f"'new {number:03}'",
+            fetched_at=f"timestamp '{at}'",
+            events=f"""
+                select
+                    number,
+                    cast(hash(number, {number}, '{{connector}}') % {self.people} as bigint) as person,
+                    timestamp '{start}' + to_microseconds(cast(number * 3600e6 / {count / 2} as bigint))
+                    - case when number % 10 = 0 then to_days(cast(hash(number) % 30 as integer)) else interval 0 day end
+                        as occurred_at
+                from range({count // 2}) as events (number)
+                """,
+        )
+
+    @property
+    def events(self) -> int:
+        return self.days * self.people * EVENTS_A_DAY
+
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        return duckdb.connect(str(self.warehouse.home / "warehouse.duckdb"))
+
+    def _land(self, load: str, *, start: str, at: str, load_id: str, fetched_at: str, events: str) -> None:
+        for connector in SOURCES:
+            table = TABLES[connector]
+            log: list[Row] = []
+            for number in range(ORGS):
+                log += fetches(connector, f"org-{number}-{connector}", f"org-{number}", start=start, at=at)
+            self.warehouse.land(connector, f"log {load}", {"fetch_log": log, table: []})
+            arrival = ARRIVAL.format(
+                connector=connector,
+                table=table,
+                orgs=ORGS,
+                load=load,
+                fetched_at=fetched_at,
+                columns=COLUMNS[connector],
+                load_id=load_id,
+                events=events.format(connector=connector),
+            )
+            with self.connection() as connection:
+                connection.execute(arrival)
+                connection.execute(
+                    f"insert into landing_{connector}._dlt_loads by name"
+                    f" select distinct _dlt_load_id as load_id, 0 as status, now()::timestamp as inserted_at"
+                    f" from landing_{connector}.{table}"
+                    f" where _dlt_load_id not in (select load_id from landing_{connector}._dlt_loads)"
+                )
+
+    def build(self, *arguments: str) -> tuple[dict[str, float], float, float]:
+        """Seconds by model, of the whole and of the CPU."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        results = self.warehouse.build(*arguments)
+        seconds = {r.node.name: r.execution_time for r in results if r.node.resource_type in ("model", "snapshot")}
+        return seconds, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def measure(folder: Path, days: int, people: int, new: int, memory: str, repeats: int) -> Figures:
+    bench, figures = Bench(folder, days, people, memory), Figures()
+    bench.land_history()
+    bench.warehouse.dbt("parse")
+    figures.first, figures.first_wall, figures.first_cpu = bench.build()
+    for number in range(repeats):
+        bench.land_new(number, new)
+        seconds, wall, cpu = bench.build()
+        figures.runs.append(seconds)
+        figures.run_walls.append(wall)
+        figures.run_cpus.append(cpu)
+    figures.idle_walls = [bench.build()[1] for _ in range(repeats)]
+    figures.memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    figures.file_gb = (bench.warehouse.home / "warehouse.duckdb").stat().st_size / 1e9
+    with bench.connection() as connection:
+        figures.mart_seconds, mart = timed(connection, MART, 50)
+        figures.view_seconds, view = timed(connection, VIEW, 3)
+        assert mart == view, (mart[:3], view[:3])
+    return figures
+
+
+def timed(connection: duckdb.DuckDBPyConnection, sql: str, times: int) -> tuple[float, list[tuple[object, ...]]]:
+    seconds, rows = [], []
+    for _ in range(times):
+        started = time.perf_counter()
+        rows = connection.execute(sql).fetchall()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds), rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--days", type=int, default=1000)
+    parser.add_argument("--new", type=float, default=0.001, help="share of the events that comes after the first build")
+    parser.add_argument("--memory", default="6GB", help="DuckDB's limit")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where there is room for the files, which are deleted")
+    options = parser.parse_args()
+    people = options.events // (options.days * EVENTS_A_DAY)
+    sizes: dict[int, Figures] = {}
+    for days in (options.days // 10, options.days):
+        folder = Path(tempfile.mkdtemp(dir=options.folder))
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            size = (folder, days, people, round(options.events * options.new), options.memory, options.repeats)
+            sizes[days] = process.submit(measure, *size).result()
+        shutil.rmtree(folder)
+        show(days * people * EVENTS_A_DAY, sizes[days])
+    small, large = sizes.values()
+    slowest = sorted(large.runs[-1], key=lambda name: small.runs[-1].get(name, 0) - large.runs[-1][name])[:8]
+    print("the models that history slows most, seconds with a tenth of it and with all:")
+    for name in slowest:
+        print(f"{small.runs[-1].get(name, 0):8.2f} {large.runs[-1][name]:8.2f}  {name}")
+    print(f"incremental SQL with ten times the history: {large.run_sql / small.run_sql:.2f} times (goal: 1.2)")
+    print(f"incremental SQL of the full rebuild's: 1/{sum(large.first.values()) / large.run_sql:.0f} (goal: 1/20)")
+    print(f"the whole process: 1/{large.first_wall / statistics.median(large.run_walls):.0f} (goal: 1/5)")
+    growth = large.first_wall / small.first_wall / (options.days / (options.days // 10))
+    print(f"first build, time per event with ten times the events: {growth:.2f} times (goal: 1.2)")
+    print(f"a mart against a view over the events: {large.view_seconds / large.mart_seconds:,.0f} times (goal: 1,000)")
+
+
+def show(events: int, figures: Figures) -> None:
+    print(f"{events:,} events; seconds")
+    print(f"  first build: {figures.first_wall:.1f}, CPU {figures.first_cpu:.1f}, SQL {sum(figures.first.values()):.1f},"
+          f" {figures.memory_gb:.1f} GB of memory, {figures.file_gb:.2f} GB of file")
+    print(f"  with new events: {statistics.median(figures.run_walls):.2f},"
+          f" CPU {statistics.median(figures.run_cpus):.2f}, SQL {figures.run_sql:.2f}")
+    print(f"  with nothing new: {statistics.median(figures.idle_walls):.2f}")
+    print(f"  mart {figures.mart_seconds * 1000:.2f} ms, view {figures.view_seconds * 1000:.0f} ms", flush=True)
+
+
+if __name__ == "__main__":
+    main()

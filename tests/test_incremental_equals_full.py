@@ -1,0 +1,342 @@
+"""Histories drawn at random: built load by load, killed on the way, they end as one build of everything does.
+
+What is drawn: customers in several time zones; events that come late, twice, corrected, moved to another day or after a
+newer copy; loads that are split, cut off, resumed, and committed in the opposite order of their ids; connections that
+fail for days; accounts that are suspended, deleted and licensed; addresses that turn out to be somebody's and do not.
+
+`HISTORIES=200 uv run pytest -n 0 tests/test_incremental_equals_full.py` draws so many, other ones every time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.flow_support import differences
+from tests.models_support import (
+    Row,
+    Warehouse,
+    contract,
+    employee,
+    fetches,
+    google_license,
+    google_user,
+    org,
+    utc,
+)
+
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+Tables = dict[str, list[Row]]
+
+drawn = settings(
+    max_examples=int(os.environ.get("HISTORIES", "2")),
+    derandomize="HISTORIES" not in os.environ,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],  # an example takes seconds: to make a failing one smaller would take the day
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+# What says how the present state came about, and may differ: ledger_id counts builds, and a copy that says nothing new
+# is dropped when it comes later, so that last_loaded_at is when the first of such copies came, or the last.
+BOOKKEEPING = ("ledger_id", "last_loaded_at")
+ZONES = {"acme": "America/Los_Angeles", "globex": "Asia/Kolkata", "initech": "Pacific/Auckland"}
+START = "2025-10-20 00:00"
+CLOCKS = ("2026-01-20 12:00", "2026-01-22 12:00", "2026-01-25 12:00", "2026-02-01 20:00")
+# around the ends of daylight saving time, of a year, of 28-day blocks and of the trailing windows
+DAYS = ("2025-10-26", "2025-11-02", "2025-12-01", "2025-12-28", "2025-12-29", "2026-01-03", "2026-01-05", "2026-01-19")
+DAYS += ("2026-01-20", "2026-01-21", "2026-01-24", "2026-01-25", "2026-01-26", "2026-01-31", "2026-02-01", "2026-02-03")
+HOURS = ("00:30", "05:00", "07:30", "08:30", "11:00", "18:45", "23:30")
+PEOPLE = ("ann", "bob", "cid")
+LICENSE = "Business Standard"
+STREAMS = {
+    ("google_workspace", "login"): ("login_success", "login_failure"),
+    ("google_workspace", "saml"): ("login_success", "login_failure"),
+    ("google_workspace", "token"): ("authorize", "activity", "revoke"),
+    ("okta", "system_log"): ("SUCCESS", "FAILURE"),
+    ("zoom", "activities"): ("Sign in", "Sign out"),
+}
+# the last model of a build that is killed: with it goes all that it stands on, and nothing else
+LAST_MODELS = (
+    "stg_loads",
+    "stg_google_workspace__events",
+    "stg_okta__events",
+    "int_days_touched",
+    "fct_app_usage_daily",
+    "int_account_blocks",
+    "dim_accounts",
+    "int_identities",
+    "int_app_steps",
+    "app_usage_daily",
+)
+
+
+@dataclass(repr=False)
+class Load:
+    load_id: str
+    connector: str
+    tables: Tables
+    is_cut_off: bool = False  # its entry in dlt's list of completed loads comes with the next step
+
+
+@dataclass(repr=False)
+class Step:
+    loads: list[Load] = field(default_factory=list)
+    people: list[Row] = field(default_factory=list)
+    stops_after: str | None = None
+
+
+@dataclass(repr=False)
+class History:
+    orgs: list[str]
+    steps: list[Step]
+
+    def whole(self) -> dict[str, Tables]:
+        """All that ever landed, by connector."""
+        tables: dict[str, Tables] = {}
+        for load in (load for step in self.steps for load in step.loads):
+            for table, rows in load.tables.items():
+                tables.setdefault(load.connector, {}).setdefault(table, []).extend(rows)
+        return tables
+
+
+def event(draw: Draw, orgs: list[str], number: int) -> list[tuple[int, str, str, Row]]:
+    """The copies of an event, later ones corrected: (step at which it was fetched, connector, table, row)."""
+    connector, stream = draw(st.sampled_from(sorted(STREAMS)))
+    org_id = draw(st.sampled_from(orgs))
+    name = draw(st.sampled_from([f"{person}@{org_id}.com" for person in PEOPLE] + ["ann@home.net", f"noreply@{org_id}.com"]))
+    has_id = draw(st.booleans())
+    app_name = draw(st.sampled_from(["Zoom", "Figma", "Some Tool"]))
+    day = draw(st.sampled_from(DAYS))
+    copies = []
+    for copy in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
+        if copy and draw(st.booleans()):
+            near = [other for other in DAYS if abs(date.fromisoformat(other) - date.fromisoformat(day)).days < 15]
+            day = draw(st.sampled_from(near))
+        code = draw(st.sampled_from(STREAMS[connector, stream]))
+        at = f"{day} {draw(st.sampled_from(HOURS))}"
+        earliest = next((step for step, clock in enumerate(CLOCKS) if at <= clock), len(CLOCKS) - 1)
+        step = draw(st.integers(earliest, len(CLOCKS) - 1))
+        row = {
+            "connection_id": f"{org_id}-{connector}",
+            "org_id": org_id,
+            "event_id": f"{stream}:{org_id}-{connector}:{number}",
+            "event_id_kind": "native",
+            "occurred_at": utc(at),
+            # no two copies at one instant, of which neither would be the newer
+            "fetched_at": utc(CLOCKS[step]) + timedelta(milliseconds=10 * number + copy),
+            "payload": "{}",
+        }
+        account = {"actor_email": name, "actor_id": f"id of {name}" if has_id else None}
+        if connector == "zoom":
+            row |= {"email": name, "activity_type": code}
+        elif connector == "okta":
+            row |= account | {"actor_type": "User", "outcome": code}
+            row |= {"event_type": "user.session.start"}
+            if app_name != "Figma":
+                row |= {"event_type": "user.authentication.sso", "app_name": app_name}
+        else:
+            row |= account | {"event_name": code}
+            if stream != "login":
+                row |= {"app_name": app_name}
+        copies.append((step, connector, stream, row))
+    return copies
+
+
+def listings(draw: Draw, org_id: str) -> list[tuple[int, str, str, Row]]:
+    """Changes of accounts, of licences and of who has which name in an app, as listings told them."""
+    google = (f"{org_id}-google_workspace", org_id)
+    changes: list[tuple[int, str, str, Row]] = []
+    for person in PEOPLE:
+        email = f"{person}@{org_id}.com"
+        made = {"created": "2025-10-25 12:00"}
+        for step in sorted(draw(st.sets(st.integers(0, len(CLOCKS) - 1), max_size=3))):
+            state = draw(st.sampled_from([{}, {"is_suspended": True}, {"is_gone": True}]))
+            user = google_user(*google, email, fetched=CLOCKS[step], **made) | state
+            changes.append((step, "google_workspace", "users", user))
+        for step in sorted(draw(st.sets(st.integers(0, len(CLOCKS) - 1), max_size=2))):
+            held = google_license(*google, email, LICENSE, fetched=CLOCKS[step], is_gone=draw(st.booleans()))
+            changes.append((step, "google_workspace", "licenses", held))
+    if draw(st.booleans()):  # Okta says that ann is who has a private address in Zoom
+        step = draw(st.integers(0, len(CLOCKS) - 1))
+        common = {
+            "connection_id": f"{org_id}-okta",
+            "org_id": org_id,
+            "record_id": "1",
+            "account_id": "id of ann",
+            "status": "ACTIVE",
+            "fetched_at": utc(CLOCKS[step]),
+            "is_gone": False,
+            "is_complete_listing": True,
+            "payload": "{}",
+        }
+        changes.append((step, "okta", "users", {**common, "email": f"ann@{org_id}.com"}))
+        named = {"app_id": "0oa1", "app_name": "Zoom", "user_name": "ann@home.net"}
+        changes.append((step, "okta", "app_users", {**common, **named}))
+    return changes
+
+
+def fetch_logs(draw: Draw, org_id: str, connector: str) -> list[tuple[int, str, str, Row]]:
+    """A run at each step: it reads on from where the last good one ended, or fails, or comes too late."""
+    logs = []
+    read_to = START
+    for step, clock in enumerate(CLOCKS):
+        outcome = draw(st.sampled_from(["complete", "complete", "complete", "failed", "gap"]))
+        through = None if outcome == "complete" else read_to
+        rows = fetches(
+            connector, f"{org_id}-{connector}", org_id, start=read_to, at=clock, outcome=outcome, complete_through=through
+        )
+        logs += [(step, connector, "fetch_log", row) for row in rows]
+        if outcome != "failed":
+            read_to = clock
+    return logs
+
+
+@st.composite
+def histories(draw: Draw) -> History:
+    orgs = sorted(draw(st.sets(st.sampled_from(sorted(ZONES)), min_size=1, max_size=2)))
+    arrivals = [copy for number in range(draw(st.integers(5, 40))) for copy in event(draw, orgs, number)]
+    connectors = sorted({connector for _, connector, _, _ in arrivals})
+    for org_id in orgs:
+        arrivals += listings(draw, org_id)
+    for connector in {"google_workspace", *connectors, *(connector for _, connector, _, _ in arrivals)}:
+        arrivals += [log for org_id in orgs for log in fetch_logs(draw, org_id, connector)]
+    steps = [Step() for _ in CLOCKS]
+    ids = iter(draw(st.permutations([f"{number:02}" for number in range(4 * len(CLOCKS) * 2)])))
+    for begun, step in enumerate(steps):
+        for connector in sorted({connector for _, connector, _, _ in arrivals}):
+            brought = [(table, row) for at, by, table, row in arrivals if (at, by) == (begun, connector)]
+            halves = draw(st.integers(1, 2))
+            for half in range(halves):
+                tables: Tables = {}
+                for position, (table, row) in enumerate(brought):
+                    if position % halves == half or draw(st.integers(0, 9)) == 0:  # one in ten twice
+                        tables.setdefault(table, []).append(row)
+                load = Load(f"{draw(st.sampled_from('ab'))}{next(ids)}", connector, tables)
+                # a load that is slow to commit is there after a younger one
+                last = len(steps) - 1
+                slow = begun < last and draw(st.integers(0, 4)) == 0
+                load.is_cut_off = slow and draw(st.booleans())
+                (step if load.is_cut_off or not slow else steps[begun + 1]).loads.append(load)
+        step.loads = draw(st.permutations(step.loads))
+        step.people = [person for org_id in orgs for person in people(draw, org_id)]
+        step.stops_after = draw(st.sampled_from([None, *LAST_MODELS])) if begun < len(steps) - 1 else None
+    return History(orgs, steps)
+
+
+def people(draw: Draw, org_id: str) -> list[Row]:
+    """HR's list as it is at a step: addresses are somebody's, or no longer."""
+    aliases = {"ann": ["ann@home.net"], "bob": [f"cid@{org_id}.com", f"noreply@{org_id}.com"]}
+    listed = [name for name in PEOPLE if name == "ann" or draw(st.integers(0, 5))]
+    rows = []
+    for name in listed:
+        known = [f'"{alias}"' for alias in aliases.get(name, []) if draw(st.booleans())]
+        left = draw(st.sampled_from([None, None, date(2026, 1, 15)])) if name == "cid" else None
+        rows.append(employee(org_id, name, alias_emails=f"[{','.join(known)}]", left_on=left))
+    return rows
+
+
+def land_product(warehouse: Warehouse, load_id: str, orgs: dict[str, str], employees: list[Row]) -> None:
+    warehouse.land(
+        "product",
+        load_id,
+        {
+            "orgs": [org(org_id, zone) for org_id, zone in orgs.items()],
+            "employees": employees,
+            "app_contracts": [contract(org_id, "google_workspace", LICENSE, 3, "120") for org_id in orgs],
+            "app_states": [
+                {"org_id": org_id, "app_id": "figma", "state": "in_review", "changed_at": utc("2025-11-01")}
+                for org_id in orgs
+            ],
+        },
+    )
+
+
+def in_zone(orgs: list[str]) -> dict[str, str]:
+    return {org_id: ZONES[org_id] for org_id in orgs}
+
+
+def land_step_by_step(warehouse: Warehouse, history: History) -> None:
+    cut_off: list[Load] = []
+    for number, step in enumerate(history.steps):
+        land_product(warehouse, f"p{number}", in_zone(history.orgs), step.people)
+        for load in cut_off:
+            warehouse.land(load.connector, load.load_id, {})
+        for load in step.loads:
+            warehouse.land(load.connector, load.load_id, load.tables, completes=not load.is_cut_off)
+        cut_off = [load for load in step.loads if load.is_cut_off]
+        warehouse.build(*(["--select", f"+{step.stops_after}"] if step.stops_after else []))
+
+
+def land_at_once(warehouse: Warehouse, history: History, *, neighbour: str | None = None) -> None:
+    """Everything in two loads for each vendor, the rows in the opposite order, and the first of them twice.
+
+    `neighbour` is one more customer, who has all that the first one has, in another time zone.
+    """
+    orgs = in_zone(history.orgs)
+    employees = history.steps[-1].people
+    if neighbour is not None:
+        orgs |= {neighbour: "Pacific/Kiritimati"}
+        employees = employees + moved_to(neighbour, history.orgs[0], employees)
+    land_product(warehouse, "p", orgs, employees)
+    for connector, tables in history.whole().items():
+        loads: tuple[Tables, Tables] = ({}, {})
+        for table, rows in tables.items():
+            every = [*rows, *(moved_to(neighbour, history.orgs[0], rows) if neighbour is not None else [])][::-1]
+            loads[0][table], loads[1][table] = every[::2], [*every[1::2], *every[:1]]
+        for load_id, load in zip("21", loads, strict=True):
+            warehouse.land(connector, load_id, load)
+
+
+def moved_to(neighbour: str, org_id: str, rows: list[Row]) -> list[Row]:
+    """The rows of a customer as another's."""
+    return [
+        {name: value.replace(org_id, neighbour) if isinstance(value, str) else value for name, value in row.items()}
+        for row in rows
+        if row["org_id"] == org_id
+    ]
+
+
+def told(warehouse: Warehouse, orgs: list[str]) -> dict[str, list[tuple[Any, ...]]]:
+    """Every mart's rows about these customers."""
+    listed = ", ".join(f"'{org_id}'" for org_id in orgs)
+    marts = [path.stem for path in warehouse.project.glob("models/marts/*/*.sql")]
+    about_orgs = [mart for mart in marts if mart != "dim_apps"]
+    of_orgs = warehouse.contents(*about_orgs, condition=f"org_id in ({listed})", without=BOOKKEEPING)
+    return of_orgs | warehouse.contents("dim_apps")
+
+
+def same(one: dict[str, list[tuple[Any, ...]]], other: dict[str, list[tuple[Any, ...]]]) -> None:
+    found = differences(one, other)
+    assert not found, "\n".join(found[:20])
+
+
+@pytest.fixture(scope="module")
+def new_warehouse(untested_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Warehouse]:
+    return lambda: Warehouse(tmp_path_factory.mktemp("warehouse"), project=untested_project)
+
+
+@drawn
+@given(history=histories())
+def test_a_history_built_step_by_step_ends_as_one_built_at_once(
+    history: History, new_warehouse: Callable[[], Warehouse]
+) -> None:
+    stepwise, at_once = new_warehouse(), new_warehouse()
+    land_step_by_step(stepwise, history)
+    incremental = told(stepwise, history.orgs)
+    stepwise.build("--full-refresh")
+    same(incremental, told(stepwise, history.orgs))
+
+    # loads split, shuffled and repeated, nothing late, and another customer: all the same
+    land_at_once(at_once, history, neighbour="neighbour")
+    at_once.build()
+    same(incremental, told(at_once, history.orgs))
