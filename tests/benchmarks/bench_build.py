@@ -105,8 +105,9 @@ class Bench:
     def __init__(self, folder: Path, days: int, people: int, memory: str) -> None:
         project = copy_project(folder / "project", data_tests=False)
         profile = project / "profiles.example.yml"
-        limits = f"memory_limit: {memory}\n        TimeZone: UTC"
-        profile.write_text(profile.read_text(encoding="utf-8").replace("TimeZone: UTC", limits), encoding="utf-8")
+        text = profile.read_text(encoding="utf-8").replace("TimeZone: UTC", f"memory_limit: {memory}\n        TimeZone: UTC")
+        # one model at a time: beside others, a model's seconds would be theirs too
+        profile.write_text(text.replace("threads: 4", "threads: 1"), encoding="utf-8")
         self.warehouse = Warehouse(folder / "home", project=project)
         self.days, self.people = days, people
 
@@ -162,7 +163,9 @@ class Bench:
         return self.days * self.people * EVENTS_A_DAY
 
     def connection(self) -> duckdb.DuckDBPyConnection:
-        return duckdb.connect(str(self.warehouse.home / "warehouse.duckdb"))
+        connection = duckdb.connect(str(self.warehouse.home / "warehouse.duckdb"))
+        connection.execute("set enable_progress_bar = false")
+        return connection
 
     def _land(self, load: str, *, start: str, at: str, load_id: str, fetched_at: str, events: str) -> None:
         for connector in SOURCES:
