@@ -133,18 +133,23 @@ def run(
     """The whole flow once: extract, build, publish."""
     settings = _settings(target, now, connections)
     pause = _seconds(every, "--every") if every else None
-    with _flow(settings, options, "run") as flow:
+    from ingestion.flow import Lock, prepared
+
+    with _failures(), Lock(settings, "run") as lock, prepared(settings, options) as flow:
         code = _once(flow, "run")
         if pause is None:
             raise typer.Exit(code)
         stop = threading.Event()
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda *_: stop.set())
-        while not stop.wait(pause):
+        while True:
+            if lock.lend(pause, stop):
+                flow.forget()
+            if stop.is_set():
+                raise typer.Exit(code)
             if not settings.is_now_given:
                 flow.at(datetime.now(UTC))
             code = _once(flow, "run")
-        raise typer.Exit(code)
 
 
 @app.command(epilog="Example: [bold]app-usage extract --connections connections.toml[/]")
@@ -336,7 +341,7 @@ def status(
         typer.Option(
             "--limit",
             envvar="APP_USAGE_LAG_LIMIT",
-            help="Exit with 4 if the newest generation is older, e.g. 30m [dim](default: no limit)[/].",
+            help="Exit with 4 if the last publish was longer ago, e.g. 30m [dim](default: no limit)[/].",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
@@ -344,26 +349,34 @@ def status(
     """How far every stream is complete, what failed, is missing or was rejected, and what the product shows."""
     from dataclasses import asdict
 
+    from ingestion.flow import Lock, LockedError, prepared
     from ingestion.publish import status as status_of_product
     from ingestion.status import gaps, streams
 
     settings = _settings(target, None, None)
     oldest = _seconds(limit, "--limit") if limit else None
-    with _flow(settings, None, "status") as flow:
-        found, shown = streams(flow.warehouse), status_of_product(flow.product_url)
-        missing = gaps(flow.warehouse, settings.warehouse["schema"], found)
+    found, missing = [], []
+    with _failures(), prepared(settings, None) as flow:
+        shown = status_of_product(flow.product_url)
+        # a publish that found nothing to change makes no generation, and proves that the newest one still is right
+        published_at = max((at for at in (shown.published_at, flow.proven_at) if at), default=None)
+        try:
+            with Lock(settings, "status", is_reading=True):
+                found = streams(flow.warehouse)
+                missing = gaps(flow.warehouse, settings.warehouse["schema"], found)
+        except LockedError as error:
+            err.print(f"[yellow]The streams are not shown: {error}[/]", highlight=False, soft_wrap=True)
     if as_json:
         document = {
             "streams": [asdict(s) for s in found],
             "gaps": [asdict(gap) for gap in missing],
-            "published": asdict(shown),
+            "published": asdict(shown) | {"proven_at": published_at},
         }
         print(json.dumps(document, default=str, indent=2))
     else:
         _print_status(found, missing, shown, settings.now)
-    age = (settings.now - shown.published_at).total_seconds() if shown.published_at else float("inf")
-    if oldest is not None and age > oldest:
-        err.print(f"[bold red]The newest generation is older than {limit}[/]")
+    if oldest is not None and (published_at is None or (settings.now - published_at).total_seconds() > oldest):
+        err.print(f"[bold red]The last publish was more than {limit} ago[/]")
         raise typer.Exit(Exit.TOO_OLD)
 
 
@@ -373,7 +386,8 @@ def _print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, 
         outcome = f"[red]{s.error}[/]" if s.outcome == "failed" else f"{s.fetched_at:%Y-%m-%d %H:%M}"
         through = f"{s.complete_through:%Y-%m-%d %H:%M}" if s.complete_through else "[red]never[/]"
         table.add_row(s.connection_id, s.stream, outcome, through, str(s.rejected or ""))
-    out.print(table if found else "Nothing was extracted yet: app-usage run")
+    if found:
+        out.print(table)
     if missing:
         gaps = Table("connection", "stream", "missing days", "", "what to do", box=None)
         for gap in missing:
@@ -454,11 +468,19 @@ def truth(
 
 @contextmanager
 def _flow(settings: Settings, options: Options | None, command: str) -> Iterator[Flow]:
-    from ingestion.flow import FlowErrors, locked, prepared
+    from ingestion.flow import Lock, prepared
+
+    with _failures(), Lock(settings, command), prepared(settings, options) as flow:
+        yield flow
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """What cannot be done ends with a plain message."""
+    from ingestion.flow import FlowErrors
 
     try:
-        with locked(settings, command), prepared(settings, options) as flow:
-            yield flow
+        yield
     except ConfigError as error:
         _fail(error, code=2)
     except FlowErrors as error:

@@ -10,12 +10,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
@@ -67,25 +68,56 @@ class Summary:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-@contextmanager
-def locked(settings: Settings, command: str) -> Iterator[None]:
+class Lock:
     """Only one run at a time works in a data folder. The lock goes with its process, however that ends."""
-    settings.home.mkdir(parents=True, exist_ok=True)
-    holder = settings.home / "lock.json"
-    try:
-        with FileLock(settings.home / "lock", timeout=0):
-            since = datetime.now(UTC).isoformat(timespec="seconds")
-            holder.write_text(json.dumps({"pid": os.getpid(), "command": command, "since": since}))
-            try:
-                yield
-            finally:
-                holder.unlink(missing_ok=True)
-    except Timeout as error:
-        who = json.loads(holder.read_text()) if holder.exists() else {}
-        raise LockedError(
-            f"`app-usage {who.get('command', '?')}` (process {who.get('pid', '?')}, since {who.get('since', '?')}) "
-            f"is working in {settings.home}; wait for it, or end that process"
-        ) from error
+
+    def __init__(self, settings: Settings, command: str, *, is_reading: bool = False) -> None:
+        """`is_reading`: the command leaves everything as it is."""
+        self._home, self._command, self._is_reading = settings.home, command, is_reading
+        self._lock, self._holder = FileLock(settings.home / "lock"), settings.home / "lock.json"
+        self._before = ""
+
+    def __enter__(self) -> Self:
+        """Raises LockedError where another process works."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            who = json.loads(self._told() or "{}")
+            raise LockedError(
+                f"`app-usage {who.get('command', '?')}` (process {who.get('pid', '?')}, since {who.get('since', '?')}) "
+                f"is working in {self._home}; wait for it, or end that process"
+            ) from error
+        self._before = self._told()
+        self._tell()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_reading:
+            self._holder.write_text(self._before)
+        self._lock.release()
+
+    def lend(self, seconds: float, stop: Event) -> bool:
+        """Lets others work for a while, and waits for who still does; whether somebody changed something.
+
+        Once `stop` is set it waits for nobody, and does not have the lock.
+        """
+        told = self._told()
+        self._lock.release()
+        if not stop.wait(seconds):
+            with suppress(Timeout):
+                self._lock.acquire(cancel_check=stop.is_set)
+        is_changed = self._told() != told
+        if self._lock.is_locked:
+            self._tell()
+        return is_changed
+
+    def _told(self) -> str:
+        return self._holder.read_text() if self._holder.exists() else ""
+
+    def _tell(self) -> None:
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        self._holder.write_text(json.dumps({"pid": os.getpid(), "command": self._command, "since": since}))
 
 
 class Flow:
@@ -115,6 +147,11 @@ class Flow:
         if self.sandbox is not None:
             self.sandbox.move(now)
             self.sandbox.fill_product(self.product_url)
+
+    def forget(self) -> None:
+        """Nothing in memory is trusted any more: somebody else has worked in the data folder."""
+        self._builder = Builder(self.settings)
+        self.__dict__.pop("warehouse", None)
 
     def run(self, summary: Summary, progress: Progress) -> None:
         """Extract, build, publish. What was done before an exception is in `summary`."""
@@ -230,11 +267,18 @@ class Flow:
             )
         self.published_state.mkdir(exist_ok=True)
         shutil.copyfile(self.settings.target_path / "manifest.json", self.published_state / "manifest.json")
+        (self.published_state / "at").write_text(self.settings.now.isoformat())
 
     @property
     def published_state(self) -> Path:
         """dbt's state as it was last published: what a change is compared with (`check`, `dbt --state`)."""
         return self.settings.home / "published"
+
+    @property
+    def proven_at(self) -> datetime | None:
+        """When the last publish of this folder ended, which proved the product to be as the marts, changed or not."""
+        file = self.published_state / "at"
+        return datetime.fromisoformat(file.read_text()) if file.exists() else None
 
     def check(self, state: Path | None) -> list[Change]:
         """What the project as it is would change of the published tables. Raises PublishError without a `state`."""

@@ -158,14 +158,21 @@ class Site:
 
     def command(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command of this environment (`app-usage`, `dbt`, …) as a user gives it, in the project's folder."""
-        return subprocess.run(  # noqa: S603
+        with self.start(*words, output=subprocess.PIPE, errors=subprocess.PIPE, **environment) as process:
+            said, complained = process.communicate()
+        return subprocess.CompletedProcess(words, process.returncode, said, complained)
+
+    def start(
+        self, *words: str, output: Any, errors: Any = subprocess.STDOUT, **environment: str
+    ) -> subprocess.Popen[str]:
+        return subprocess.Popen(  # noqa: S603
             [str(Path(sys.executable).with_name(words[0])), *words[1:]],
             cwd=self.project,
             env=os.environ | self.environment() | environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=output,
+            stderr=errors,
             text=True,
-            check=False,
         )
 
     def fill_product(self, orgs: Mapping[str, str], people: Mapping[str, str]) -> None:

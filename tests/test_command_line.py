@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -15,8 +17,9 @@ from typer.testing import CliRunner
 
 from ingestion.cli import app
 from ingestion.config import Settings
-from ingestion.flow import locked
+from ingestion.flow import Lock, LockedError
 from tests.flow_support import PROJECT, VENDORS, NewSite, Rows, Site, copy_project, differences
+from tests.publish_support import wait_until
 
 NOW = "2026-01-31T12:00:00Z"
 WORLD = ("--orgs", "1", "--people", "6", "--start", "2026-01-02", "--now", NOW)
@@ -76,14 +79,47 @@ def test_a_second_run_a_moment_later_says_nothing_new_and_writes_no_row(ran: Ran
 
 
 def test_a_second_run_at_once_says_who_holds_the_lock(ran: Ran) -> None:
-    holder = Settings(ran.site.project, ran.site.home, "duckdb", datetime.now(UTC), is_now_given=False)
     before = written(ran.site)
-    with locked(holder, "run --every 5m"):
+    with Lock(settings_of(ran.site), "run --every 5m"):
         refused = ran.site.command("app-usage", "run", *WORLD)
+        told = CliRunner().invoke(app, ["status"], env=ran.site.environment() | {"COLUMNS": "120"})
     assert refused.returncode == 1
-    assert f"`app-usage run --every 5m` (process {os.getpid()}, since 20" in refused.stderr
+    holder = f"`app-usage run --every 5m` (process {os.getpid()}, since 20"
+    assert holder in refused.stderr
     assert "Traceback" not in refused.stderr
     assert written(ran.site) == before
+    assert told.exit_code == 0
+    assert holder in told.stderr
+    assert "Published generation 00000001" in told.stdout
+
+
+def test_a_run_that_stays_lets_others_work_in_its_pauses_and_ends_when_it_is_told_to(ran: Ran, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+
+    def has_run(times: int) -> bool:
+        return said.read_text().count("nothing new") >= times
+
+    with said.open("w") as output:
+        staying = ran.site.start("app-usage", "run", *WORLD, "--every", "1s", output=output)
+    try:
+        wait_until(lambda: has_run(1), seconds=120)
+        wait_until(partial(works_alone, ran.site), seconds=120)
+        before = said.read_text().count("nothing new")
+        wait_until(lambda: has_run(before + 1), seconds=120)
+    finally:
+        staying.terminate()
+    assert staying.wait() == 0, said.read_text()
+
+
+def works_alone(site: Site) -> bool:
+    """Whether another command may work now; if so, it did."""
+    with suppress(LockedError), Lock(settings_of(site), "backfill"):
+        return True
+    return False
+
+
+def settings_of(site: Site) -> Settings:
+    return Settings(site.project, site.home, "duckdb", datetime.now(UTC), is_now_given=False)
 
 
 def test_every_command_shows_an_example() -> None:

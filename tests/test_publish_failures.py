@@ -171,6 +171,15 @@ def test_a_publish_whose_connection_is_cut_says_so_and_publishes_nothing(standin
     assert world.is_equal()
 
 
+@pytest.fixture
+def changed(world: World) -> World:
+    """A published world with a second version to publish."""
+    change(world, 1)
+    world.publish()
+    change(world, 2)
+    return world
+
+
 def test_a_write_of_somebody_else_during_a_publish_is_repaired_in_the_same_run(world: World) -> None:
     world.publish()
     world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
@@ -206,22 +215,21 @@ def test_a_table_that_somebody_writes_to_again_and_again_is_not_published(world:
 
 
 def test_two_publishers_do_not_meet_and_the_second_says_who_is_there(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    changed: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ingestion.publish.product.CLAIM_SECONDS", 0.0)
-    world.publish()
-    world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
     said: list[str] = []
 
     def meet(step: str) -> None:
         if step == "stage":
             with pytest.raises(PublishError) as refused:
-                world.publish()
+                changed.publish()
             said.append(str(refused.value))
 
-    assert world.publish(progress=meet).rows_upserted == 1
+    with watched(changed):
+        assert changed.publish(progress=meet, accept=True).changed
     assert re.search(rf"process {os.getpid()} on .* is publishing", said[0])
-    assert world.is_equal()
+    assert changed.is_equal()
 
 
 def test_a_publish_gives_way_to_a_transaction_of_the_product(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,14 +264,11 @@ def test_a_lock_that_stays_ends_the_publish_with_the_reason(world: World, monkey
     assert world.publish().rows_upserted == 1
 
 
-def test_a_deadlock_with_a_product_query_is_tried_again(world: World) -> None:
-    """The product locks a row of `usage` and then wants one of `daily`; the publisher writes them in that order."""
-    world.publish()
-    world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
-    world.change("update analytics.daily set dau = dau + 1 where org_id = 'org1'")
-    product = psycopg2.connect(world.url)
+def test_a_deadlock_with_a_product_query_is_tried_again(changed: World) -> None:
+    """The product locks a row of `usage` and then wants all of `daily`, which the publisher wrote before it."""
+    product = psycopg2.connect(changed.url)
     product.cursor().execute("set lock_timeout = '20s'")
-    product.cursor().execute("update app_usage.usage set active_days = 1 where person_id = 'person7'")
+    product.cursor().execute("select * from app_usage.usage where person_id = 'person0' for update")
     want = "lock table app_usage.daily in exclusive mode"
     rest = threading.Thread(target=lambda: product.cursor().execute(want), daemon=True)
 
@@ -271,14 +276,16 @@ def test_a_deadlock_with_a_product_query_is_tried_again(world: World) -> None:
         if step == "write usage" and not rest.ident:
             rest.start()
             blocked = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like 'lock table%'"
-            wait_until(lambda: bool(run(world.url, blocked)))
+            wait_until(lambda: bool(run(changed.url, blocked)))
         elif step == "begin" and rest.ident:
             rest.join()
             product.rollback()
 
-    assert world.publish(progress=meet).changed
+    with watched(changed):
+        assert changed.publish(progress=meet, accept=True).changed
     product.close()
-    assert world.is_equal()
+    assert rest.ident
+    assert changed.is_equal()
 
 
 def test_a_crash_of_postgres_at_any_step_loses_nothing(tmp_path: Path) -> None:
@@ -308,18 +315,17 @@ def test_a_crash_of_postgres_at_any_step_loses_nothing(tmp_path: Path) -> None:
         postgres.remove()
 
 
-def test_a_full_disk_publishes_nothing(world: World) -> None:
-    world.publish()
-    world.change("update analytics.usage set active_days = 99")
-    world.query(
+def test_a_full_disk_publishes_nothing(changed: World) -> None:
+    changed.query(
         """create function no_space() returns trigger language plpgsql as $$ begin
             raise exception 'could not extend file: No space left on device' using errcode = 'disk_full'; end $$;
         create trigger no_space before update on app_usage.usage for each row execute function no_space()"""
     )
-    before = world.row_versions("usage")
-    with pytest.raises(PublishError, match="No space left on device"):
-        world.publish()
-    assert world.row_versions("usage") == before
-    world.query("drop trigger no_space on app_usage.usage")
-    assert world.publish().rows_upserted == 300
-    assert world.is_equal()
+    before = changed.row_versions("usage"), changed.row_versions("daily")
+    with watched(changed):
+        with pytest.raises(PublishError, match="No space left on device"):
+            changed.publish(accept=True)
+        assert (changed.row_versions("usage"), changed.row_versions("daily")) == before
+        changed.query("drop trigger no_space on app_usage.usage")
+        assert changed.publish(accept=True).changed
+    assert changed.is_equal()

@@ -225,4 +225,4 @@ def test_a_product_that_lags_more_than_the_settings_allow_is_an_exit_code(world:
     assert re.search(r"usage +00000001 +2026-01-31 12:00 +1\.0 h +300 +1 +100 %", told.output)
     assert "person_id contains a NUL character" in told.output
     assert re.search(r"acme +2026-01-29\s+late +never", told.output)
-    assert (f"older than {limit}" in told.output) is (code == 4)
+    assert (f"more than {limit} ago" in told.output) is (code == 4)
