@@ -264,6 +264,24 @@ def test_a_wider_type_under_a_view_that_would_not_come_back_is_refused_with_its_
     assert world.query("select attname from pg_attribute where attname like '%%widened' and not attisdropped") == []
 
 
+def test_a_wider_column_keeps_its_grants_and_what_else_hangs_on_it_is_named_and_not_lost(world: World) -> None:
+    world.publish()
+    role = f"product_{time.time_ns()}"
+    world.query(
+        f"""create role {role}; grant select (active_days, person_id) on app_usage.usage to {role} with grant option;
+        create index by_days on app_usage.usage (org_id, (active_days + 1));
+        alter table app_usage.usage add constraint some_days check (active_days >= 0)"""
+    )
+    may = f"select has_column_privilege('{role}', 'app_usage.usage', 'active_days', 'select with grant option')"
+    widened(world)
+    with pytest.raises(PublishError, match="the constraint some_days .*, the index app_usage.by_days hang on"):
+        world.publish()
+    world.query("drop index app_usage.by_days; alter table app_usage.usage drop constraint some_days")
+    world.publish()
+    assert world.query(may) == [(True,)]
+    assert world.query("select pg_typeof(min(active_days))::text from app_usage.usage") == [("double precision",)]
+
+
 def test_a_publisher_without_rights_on_a_view_names_it(world: World) -> None:
     world.publish()
     world.query("create view public.busy as select org_id, active_days from app_usage.usage")

@@ -166,6 +166,11 @@ def follow_columns(product: Product, mart: Mart) -> None:
             "cannot be made again by the user of PRODUCT_DB_URL: drop it, publish, and make it again, or publish once "
             "as its owner"
         )
+    if lost_things := _hanging_on(product, mart, [column.name for column in other]):
+        raise PublishError(
+            f"{live(mart)}: {', '.join(lost_things)} hang on {names(other)}, whose type becomes wider, and would go "
+            "with the narrow one: drop, publish, and make them again"
+        )
     changes = [f"drop column {quoted(name)}" for name in half_done | dropped]
     changes += [f"add column {quoted(name)} {declared[name].type}" for name in declared.keys() - actual.keys()]
     changes += [f"add column {quoted(column.name + WIDENED)} {column.type}" for column in other]
@@ -182,6 +187,21 @@ def follow_columns(product: Product, mart: Mart) -> None:
     wanted = {column.name: column.description for column in mart.columns} | {"": mart.description}
     if {name: text or "" for name, text in described} != wanted:
         give_way(lambda: _describe(product, mart))
+
+
+def _hanging_on(product: Product, mart: Mart, columns: Sequence[str]) -> list[str]:
+    """What the product has put on some columns beside views: indexes, constraints, triggers, statistics."""
+    rows = product.execute(
+        "select distinct pg_describe_object(d.classid, d.objid, 0) from pg_depend as d "
+        "join pg_attribute as a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid "
+        "where d.refclassid = 'pg_class'::regclass and d.refobjid = to_regclass($1) "
+        "and a.attname = any(string_to_array($2, ',')) and d.classid <> 'pg_rewrite'::regclass "
+        "and d.objid <> all(array(select oid from pg_class where relname = any(string_to_array($3, ',')))) order by 1",
+        live(mart),
+        ",".join(columns),
+        ",".join(index_name(mart, index) for index in mart.indexes),
+    )
+    return [f"the {row[0]}" for row in rows]
 
 
 def _describe(product: Product, mart: Mart) -> None:
@@ -207,6 +227,16 @@ def _widen(product: Product, mart: Mart, columns: Sequence[Column], views: list[
         values = ", ".join(f"{quoted(c.name + WIDENED)} = {quoted(c.name)}::{c.type}" for c in columns)
         product.execute(f"update {live(mart)} set {values}")
 
+    grants = product.execute(
+        "select format('grant %s (%I) on %s to %s%s', g.privilege_type, a.attname, $1::text, "
+        "case when g.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(g.grantee)) end, "
+        "case when g.is_grantable then ' with grant option' else '' end) "
+        "from pg_attribute as a cross join aclexplode(a.attacl) as g "
+        "where a.attrelid = to_regclass($1) and a.attname = any(string_to_array($2, ','))",
+        live(mart),
+        ",".join(column.name for column in columns),
+    )
+
     def swap() -> None:
         with product.transaction(), set_aside(product, views):
             for column in columns:
@@ -214,6 +244,8 @@ def _widen(product: Product, mart: Mart, columns: Sequence[Column], views: list[
                 product.execute(f"alter table {live(mart)} drop column {name}")
                 product.execute(f"alter table {live(mart)} rename column {wide} to {name}")
                 product.execute(f"alter table {before(mart)} alter column {name} type {column.type}")
+            for (grant,) in grants:
+                product.execute(grant)
 
     give_way(swap)
 
