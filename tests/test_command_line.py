@@ -13,6 +13,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from ingestion.cli import app
@@ -42,6 +43,11 @@ def ran(new_site: NewSite) -> Ran:
     first = site.command("app-usage", "run", *WORLD)
     assert first.returncode == 0, first.stdout + first.stderr
     return Ran(site, first)
+
+
+def invoked(site: Site, *words: str) -> Result:
+    """`app-usage` in this process: for what a new one, which takes seconds to start, would not do otherwise."""
+    return CliRunner().invoke(app, words, env=site.environment() | {"COLUMNS": "200"})
 
 
 def written(site: Site) -> dict[str, Rows]:
@@ -82,7 +88,7 @@ def test_a_second_run_at_once_says_who_holds_the_lock(ran: Ran) -> None:
     before = written(ran.site)
     with Lock(settings_of(ran.site), "run --every 5m"):
         refused = ran.site.command("app-usage", "run", *WORLD)
-        told = CliRunner().invoke(app, ["status"], env=ran.site.environment() | {"COLUMNS": "120"})
+        told = invoked(ran.site, "status")
     assert refused.returncode == 1
     holder = f"`app-usage run --every 5m` (process {os.getpid()}, since 20"
     assert holder in refused.stderr
@@ -182,16 +188,16 @@ def test_check_says_what_a_change_would_add_and_refuses_what_it_would_break(ran:
     del columns["wau"]
     columns["dau"]["data_type"] = "text"
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    other = ran.site.command("app-usage", "check", "--state", str(tmp_path))
-    assert other.returncode == 1
+    other = invoked(ran.site, "check", "--state", str(tmp_path))
+    assert other.exit_code == 1
     assert [" ".join(line.split()) for line in other.stdout.splitlines()] == [
         "breaks org_usage.dau: bigint, was text",
         "breaks org_usage.was_there: is gone",
         "org_usage.wau: a new column, bigint",
     ]
     assert "meta.publish.drop" in other.stderr
-    nothing = ran.site.command("app-usage", "check", "--state", str(tmp_path / "nowhere"))
-    assert nothing.returncode == 1
+    nothing = invoked(ran.site, "check", "--state", str(tmp_path / "nowhere"))
+    assert nothing.exit_code == 1
     assert "nowhere/manifest.json to compare with" in nothing.stderr
 
 
@@ -199,11 +205,11 @@ def test_a_backfill_and_a_replay_find_nothing_more_and_name_the_connections_ther
     world = (*WORLD, "--connector")
     span = ("backfill", "--from", "2026-01-10", "--to", "2026-01-12")
     for command in (span, ("replay",)):
-        again = ran.site.command("app-usage", *command, *world, "zoom")
-        assert (again.returncode, again.stderr) == (0, "")
+        again = invoked(ran.site, *command, *world, "zoom")
+        assert (again.exit_code, again.stderr) == (0, "")
         assert "zoom 0" in " ".join(again.stdout.split())
-    unknown = ran.site.command("app-usage", *span, *world, "zoomm")
-    assert unknown.returncode == 1
+    unknown = invoked(ran.site, *span, *world, "zoomm")
+    assert unknown.exit_code == 1
     assert "no connection of connector zoomm; the connections are acme-google-workspace" in unknown.stderr
 
 
