@@ -54,6 +54,7 @@ def product(warehouse: Warehouse, load_id: str, *contracts: Row, people: Sequenc
     warehouse.land("product", load_id, {**rows, **tables})
 
 
+@pytest.mark.parametrize("warehouse", ["postgres"], indirect=True)
 def test_seats_and_contracts_are_told_for_every_day_as_they_were(warehouse: Warehouse, on_duckdb: Warehouse) -> None:
     """bo is suspended on the 12th, cy's licence is taken away on the 14th and ann's account gone on the 16th."""
     plan = contract("acme", "google_workspace", PLAN, 5, "365.00")

@@ -75,7 +75,9 @@ def land_people(warehouse: Warehouse) -> None:
     )
 
 
+@pytest.mark.parametrize("warehouse", ["postgres"], indirect=True)
 def test_loads_one_by_one_end_as_one_build_and_as_a_full_refresh(warehouse: Warehouse, on_duckdb: Warehouse) -> None:
+    """For random loads, on DuckDB: test_incremental_equals_full.py."""
     land_people(warehouse)
     for load_id, tables in arrivals():
         warehouse.land("google_workspace", load_id, tables)
