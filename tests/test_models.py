@@ -8,6 +8,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.flow_support import PROJECT, copy_project
 from tests.models_support import (
     GOOGLE,
