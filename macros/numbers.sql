@@ -28,3 +28,9 @@
 {% macro rate(part, whole) -%}
     case when {{ whole }} > 0 then case when {{ part }} > {{ whole }} then 1 else cast({{ part }} as double precision) / {{ whole }} end end
 {%- endmacro %}
+
+
+{# Whether two columns hold the same, be it nothing. #}
+{% macro is_same(one, other) -%}
+    coalesce({{ one }} = {{ other }}, {{ one }} is null and {{ other }} is null)
+{%- endmacro %}

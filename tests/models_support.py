@@ -100,9 +100,13 @@ class Warehouse:
     def contents(
         self, *marts: str, condition: str = "1 = 1", without: Sequence[str] = ("ledger_id",)
     ) -> dict[str, list[tuple[Any, ...]]]:
-        """The rows of marts, of all if none is named; sorted here, for engines sort text differently."""
+        """The rows of marts, or of all that what landed decides; sorted here, for engines sort text differently.
+
+        The ledger of restatements is not: it is what builds told in between.
+        """
+        every = [path.stem for path in self.project.glob("models/marts/*/*.sql") if path.stem != "fct_restatements"]
         rows = {}
-        for mart in marts or [path.stem for path in self.project.glob("models/marts/*/*.sql")]:
+        for mart in marts or every:
             listed = ", ".join(quoted(name) for name in self._columns(mart) if name not in without)
             rows[mart] = sorted(self.query(f"select {listed} from analytics.{mart} where {condition}"), key=repr)
         return rows

@@ -90,8 +90,21 @@ def test_loads_one_by_one_end_as_one_build_and_as_a_full_refresh(warehouse: Ware
     alice = [day.day for name, day in used if name == "alice@acme.com"]
     assert alice == [day for day in range(2, 21) if day not in (7, 18)]
 
+    daus = "analytics.fct_restatements where figure = 'dau'"
+    restated = ("usage_date", "old_value", "new_value", "load_ids")
+    assert warehouse.rows(daus, *restated) == [
+        (date(2025, 12, 24), 0, 1, "google_workspace g2"),
+        (date(2026, 1, 5), 2, 1, "google_workspace g2"),
+        (date(2026, 1, 7), 1, 0, "google_workspace g4"),
+        (date(2026, 1, 9), 1, 2, "google_workspace g2"),
+        (date(2026, 1, 18), 1, 0, "google_workspace g2"),
+        (date(2026, 1, 22), 0, 1, "google_workspace g3"),
+    ]
+    ledger = warehouse.contents("fct_restatements")
+
     warehouse.build("--full-refresh")
     assert warehouse.contents() == step_by_step
+    assert warehouse.contents("fct_restatements") == ledger  # nothing twice, and nothing is forgotten
 
     at_once = on_duckdb
     land_people(at_once)
@@ -113,6 +126,8 @@ def test_a_build_killed_between_two_models_is_finished_by_the_next(new_warehouse
     killed.build()
     whole.build()
     assert killed.contents() == whole.contents()
+    told = killed.rows("analytics_intermediate.int_days_told", "usage_date", "dau", order_by="telling")
+    assert dict(told) == dict(killed.rows("analytics.app_usage_daily", "usage_date", "dau"))
 
 
 def test_building_one_vendor_alone_loses_nothing_of_another(on_duckdb: Warehouse) -> None:
