@@ -14,6 +14,16 @@
 {%- endmacro %}
 
 
+{# Joins the time zone, of the CTE time_zones, that was the customer's at an instant. #}
+{% macro join_time_zone(zone, org_id, instant) -%}
+    left join time_zones as {{ zone }}
+        on
+            {{ org_id }} = {{ zone }}.org_id
+            and {{ instant }} >= {{ zone }}.valid_from
+            and {{ instant }} < {{ zone }}.valid_to
+{%- endmacro %}
+
+
 {# The instant at which a date begins in the time zone. #}
 {% macro day_starts_at(date, time_zone) %}
     {{- return(adapter.dispatch('day_starts_at')(date, time_zone)) -}}

@@ -219,6 +219,34 @@ def test_an_org_without_a_usable_time_zone_is_counted_in_utc_and_named(on_duckdb
     ]
 
 
+def test_a_customer_that_moves_keeps_the_days_that_are_over(on_duckdb: Warehouse) -> None:
+    """A first time zone has been the customer's ever since, however late it is known; another one counts from then on."""
+
+    def used(time_zone: str | None, load_id: str, at: str, *instants: str) -> list[date]:
+        on_duckdb.land("product", f"p {load_id}", {"orgs": [org("acme", time_zone)]})
+        if instants:
+            logins = [login(*GOOGLE, "ann@acme.com", instant, fetched=at) for instant in instants]
+            log = fetches("google_workspace", *GOOGLE, start="2026-01-01 00:00", at=at)
+            on_duckdb.land("google_workspace", load_id, {"login": logins, "fetch_log": log})
+        on_duckdb.build()
+        return [day for (day,) in on_duckdb.rows("analytics.fct_app_usage_daily", "usage_date")]
+
+    begun = used("Mars/Olympus", "g1", "2026-01-15 12:00", "2026-01-10 03:00")
+    assert begun == [date(2026, 1, 10)]
+    begun = used("America/Los_Angeles", "none", at="")
+    assert begun == [date(2026, 1, 9)]
+    # it is in Tokyo since this build, and neither what happened before nor what comes late of that is
+    moved = used("Asia/Tokyo", "g2", "2026-01-22 12:00", "2026-01-21 20:00", "2026-01-12 03:00")
+    assert moved == [*begun, date(2026, 1, 11), date(2026, 1, 21)]
+    settled = used("Asia/Tokyo", "g3", "2026-01-24 12:00", "2026-01-23 20:00", "2026-01-13 03:00")
+    assert settled == [date(2026, 1, day) for day in (9, 11, 12, 21, 24)]
+    assert on_duckdb.rows("analytics.data_freshness", "complete_through") == [(date(2026, 1, 23),)]
+
+    step_by_step = on_duckdb.contents()
+    on_duckdb.build("--full-refresh")
+    assert on_duckdb.contents() == step_by_step
+
+
 def test_an_empty_warehouse_builds_and_passes_every_test(warehouse: Warehouse) -> None:
     """Of all vendors. On DuckDB the unit tests are run by `dbt build` on what a run left: test_command_line."""
     whole = replace(warehouse, project=PROJECT)

@@ -6,31 +6,37 @@ app_sources as (
 
 ),
 
-orgs as (
+time_zones as (
 
-    select * from {{ ref('int_orgs') }}
+    select * from {{ ref('int_time_zones') }}
+
+),
+
+due_sources as (
+
+    select
+        app_sources.*,
+        {{ seconds_before('coalesce(app_sources.expected_lag_seconds, 0)', now()) }} as due_at
+    from app_sources
 
 ),
 
 apps as (
 
     select
-        app_sources.org_id,
-        app_sources.app_id,
-        min(app_sources.first_seen_on) as first_seen_on,
-        max(coalesce(app_sources.restate_days, 0)) as restate_days,
-        min(
-            {{ local_date(seconds_before('coalesce(app_sources.expected_lag_seconds, 0)', now()), 'orgs.time_zone') }}
-        ) - 1 as expected_as_of_date,
-        min(app_sources.complete_from) as complete_from,
-        max(app_sources.complete_on) as complete_on,
+        due_sources.org_id,
+        due_sources.app_id,
+        min(due_sources.first_seen_on) as first_seen_on,
+        max(coalesce(due_sources.restate_days, 0)) as restate_days,
+        min({{ local_date('due_sources.due_at', 'due_zones.time_zone') }}) - 1 as expected_as_of_date,
+        min(due_sources.complete_from) as complete_from,
+        max(due_sources.complete_on) as complete_on,
         case
-            when max(case when app_sources.has_events and app_sources.complete_on is null then 1 else 0 end) = 0
-                then min(app_sources.complete_on)
+            when max(case when due_sources.has_events and due_sources.complete_on is null then 1 else 0 end) = 0
+                then min(due_sources.complete_on)
         end as complete_through
-    from app_sources
-    inner join orgs
-        on app_sources.org_id = orgs.org_id
+    from due_sources
+    {{ join_time_zone('due_zones', 'due_sources.org_id', 'due_sources.due_at') }}
     group by 1, 2
 
 ),

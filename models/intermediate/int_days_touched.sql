@@ -2,6 +2,18 @@
 
 -- depends_on: {{ ref('stg_loads') }}, which says what is unread
 
+{#- Customers that were counted in UTC before their time zone was known: all their days are others now. -#}
+{%- set rezoned -%}
+    select ledger.org_id
+    from {{ this }} as ledger
+    inner join {{ ref('int_time_zones') }} as time_zones
+        on ledger.org_id = time_zones.org_id and time_zones.has_known_time_zone
+    group by 1
+    having max(case when ledger.has_known_time_zone then 1 else 0 end) = 0
+{%- endset -%}
+{#- There are next to none, and to look for their events is to look at every one. -#}
+{%- set has_rezoned = is_incremental() and (not can_introspect() or run_query(rezoned).rows | length > 0) %}
+
 with
 
 events as (
@@ -10,9 +22,9 @@ events as (
 
 ),
 
-orgs as (
+time_zones as (
 
-    select * from {{ ref('int_orgs') }}
+    select * from {{ ref('int_time_zones') }}
 
 ),
 
@@ -41,7 +53,11 @@ unread as (
     {% if is_incremental() -%}
     left join read_up_to
         on events.connector = read_up_to.connector
-    where events.batch_id > coalesce(read_up_to.batch_id, 0) and {{ within_unread_batches() }}
+    where
+        (events.batch_id > coalesce(read_up_to.batch_id, 0) and {{ within_unread_batches() }})
+        {%- if has_rezoned %}
+        or events.org_id in ({{ rezoned | indent(8) }})
+        {%- endif %}
     {%- endif %}
 
 ),
@@ -65,14 +81,34 @@ days as (
         unread.org_id,
         calendar.calendar_date as usage_date
     from unread
-    inner join orgs
-        on unread.org_id = orgs.org_id
+    {{ join_time_zone('first_zones', 'unread.org_id', 'unread.earliest_occurred_at') }}
+    {{ join_time_zone('last_zones', 'unread.org_id', 'unread.latest_occurred_at') }}
     inner join calendar
         on
             calendar.calendar_date
-            between {{ local_date('unread.earliest_occurred_at', 'orgs.time_zone') }}
-            and {{ local_date('unread.latest_occurred_at', 'orgs.time_zone') }}
+            between {{ local_date('unread.earliest_occurred_at', 'first_zones.time_zone') }}
+            and {{ local_date('unread.latest_occurred_at', 'last_zones.time_zone') }}
     where unread.earliest_occurred_at < unread.latest_occurred_at
+    {%- if has_rezoned %}
+    union
+    select
+        connector,
+        batch_id,
+        load_id,
+        org_id,
+        usage_date
+    from {{ this }}
+    where org_id in ({{ rezoned | indent(4) }})
+    {%- endif %}
+
+),
+
+orgs as (
+
+    select distinct
+        org_id,
+        has_known_time_zone
+    from time_zones
 
 ),
 
@@ -85,11 +121,14 @@ numbered as (
         days.org_id,
         days.usage_date,
         {% if is_incremental() -%}
-        (select coalesce(max(ledger.ledger_id), 0) + 1 from {{ this }} as ledger) as ledger_id
+        (select coalesce(max(ledger.ledger_id), 0) + 1 from {{ this }} as ledger) as ledger_id,
         {%- else -%}
-        cast(1 as bigint) as ledger_id
+        cast(1 as bigint) as ledger_id,
         {%- endif %}
+        orgs.has_known_time_zone
     from days
+    inner join orgs
+        on days.org_id = orgs.org_id
 
 )
 

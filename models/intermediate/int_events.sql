@@ -6,9 +6,9 @@ events as (
     {{ union_vendors('events') }}
 ),
 
-orgs as (
+time_zones as (
 
-    select * from {{ ref('int_orgs') }}
+    select * from {{ ref('int_time_zones') }}
 
 ),
 
@@ -30,11 +30,14 @@ placed as (
         events.*,
         {{ app_id('events.app_name', 'app_names.app_id') }} as app_id,
         coalesce(events.account_id, events.user_email) as account_key,
-        coalesce(events.occurred_on, {{ local_date('events.occurred_at', 'orgs.time_zone') }}) as usage_date,
+        coalesce(events.occurred_on, {{ local_date('events.occurred_at', 'time_zones.time_zone') }}) as usage_date,
         coalesce(exact_type.is_activity, any_type.is_activity, false) and events.status <> 'failure' as is_activity
     from events
-    inner join orgs
-        on events.org_id = orgs.org_id
+    inner join time_zones
+        on
+            events.org_id = time_zones.org_id
+            and events.occurred_at >= time_zones.valid_from
+            and events.occurred_at < time_zones.valid_to
     left join app_names
         on {{ normalized_name('events.app_name') }} = app_names.normalized_name
     left join activity_types as exact_type

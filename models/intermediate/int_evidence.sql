@@ -1,3 +1,5 @@
+{%- set access_at = 'coalesce(accounts.license_assigned_at, accounts.created_at)' %}
+
 with
 
 usage as (
@@ -18,9 +20,9 @@ people_of_accounts as (
 
 ),
 
-orgs as (
+time_zones as (
 
-    select * from {{ ref('int_orgs') }}
+    select * from {{ ref('int_time_zones') }}
 
 ),
 
@@ -64,15 +66,14 @@ shown as (
         accounts.stream as shown_by,
         min(
             greatest(
-                coalesce({{ local_date('accounts.created_at', 'orgs.time_zone') }}, histories.starts_on),
+                coalesce({{ local_date('accounts.created_at', 'first_zones.time_zone') }}, histories.starts_on),
                 histories.starts_on
             )
         ) as first_seen_on,
-        min({{ local_date('coalesce(accounts.license_assigned_at, accounts.created_at)', 'orgs.time_zone') }})
-            as access_from
+        min({{ local_date(access_at, 'access_zones.time_zone') }}) as access_from
     from accounts
-    inner join orgs
-        on accounts.org_id = orgs.org_id
+    {{ join_time_zone('first_zones', 'accounts.org_id', 'accounts.created_at') }}
+    {{ join_time_zone('access_zones', 'accounts.org_id', access_at) }}
     left join histories
         on accounts.connection_id = histories.connection_id
     where accounts.account_id is not null

@@ -1,3 +1,5 @@
+{%- set overdue_on = 'people.left_on + 1 + ' ~ var('offboarding_grace_days') %}
+
 with
 
 people as (
@@ -12,6 +14,12 @@ orgs as (
 
 ),
 
+time_zones as (
+
+    select * from {{ ref('int_time_zones') }}
+
+),
+
 -- HR gives the last day, not an hour: access may be used until the end of so many days after it
 leavers as (
 
@@ -20,12 +28,14 @@ leavers as (
         people.person_id,
         people.left_on,
         people.left_on + {{ var('offboarding_grace_days') }} as allowed_through,
-        {{ day_starts_at('people.left_on + 1 + ' ~ var('offboarding_grace_days'), 'orgs.time_zone') }} as overdue_at,
+        {{ day_starts_at(overdue_on, 'time_zones.time_zone') }} as overdue_at,
         {{ local_date(now(), 'orgs.time_zone') }} as today,
         people.started_on
     from people
     inner join orgs
         on people.org_id = orgs.org_id
+    inner join time_zones
+        on people.org_id = time_zones.org_id and {{ overdue_on }} between time_zones.first_date and time_zones.last_date
     where people.person_class = 'human' and people.left_on is not null
 
 ),

@@ -24,9 +24,9 @@ streams as (
 
 ),
 
-orgs as (
+time_zones as (
 
-    select * from {{ ref('int_orgs') }}
+    select * from {{ ref('int_time_zones') }}
 
 ),
 
@@ -48,12 +48,10 @@ judged_evidence as (
             when streams.complete_through is null then cast('2000-01-01' as date)
             else
                 least(
-                    app_sources.complete_on, {{ local_date('streams.complete_through', 'orgs.time_zone') }} - 1
+                    app_sources.complete_on, {{ local_date('streams.complete_through', 'through_zones.time_zone') }} - 1
                 )
         end as known_through
     from evidence
-    inner join orgs
-        on evidence.org_id = orgs.org_id
     left join app_sources
         on
             evidence.org_id = app_sources.org_id
@@ -61,6 +59,7 @@ judged_evidence as (
             and evidence.connection_id = app_sources.connection_id
     left join streams
         on evidence.connection_id = streams.connection_id and evidence.shown_by = streams.stream
+    {{ join_time_zone('through_zones', 'evidence.org_id', 'streams.complete_through') }}
 
 ),
 

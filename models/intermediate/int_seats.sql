@@ -24,9 +24,9 @@ apps as (
 
 ),
 
-orgs as (
+time_zones as (
 
-    select * from {{ ref('int_orgs') }}
+    select * from {{ ref('int_time_zones') }}
 
 ),
 
@@ -115,27 +115,36 @@ assigned as (
 
 ),
 
-dated as (
+timed as (
 
     select
         assigned.*,
-        {{ local_date(
-            "coalesce(assigned.license_assigned_at, "
-            ~ "case when assigned.holding_from = cast('2000-01-01' as timestamp) "
-            ~ "then assigned.created_at else assigned.holding_from end)",
-            'orgs.time_zone'
-        ) }} as assigned_on,
-        case
-            when assigned.last_activity_basis = 'report_date' then cast(assigned.last_activity_at as date)
-            -- an attempt to log in is no use
-            when assigned.last_activity_basis <> 'login_attempt'
-                then {{ local_date('assigned.last_activity_at', 'orgs.time_zone') }}
-        end as last_activity_on,
-        {{ local_date('assigned.valid_from', 'orgs.time_zone') }} as state_from,
-        {{ local_date('assigned.valid_to', 'orgs.time_zone') }} - 1 as state_to
+        coalesce(
+            license_assigned_at,
+            case when holding_from = cast('2000-01-01' as timestamp) then created_at else holding_from end
+        ) as assigned_at
     from assigned
-    inner join orgs
-        on assigned.org_id = orgs.org_id
+
+),
+
+dated as (
+
+    select
+        timed.*,
+        {{ local_date('timed.assigned_at', 'assigned_zones.time_zone') }} as assigned_on,
+        case
+            when timed.last_activity_basis = 'report_date' then cast(timed.last_activity_at as date)
+            -- an attempt to log in is no use
+            when timed.last_activity_basis <> 'login_attempt'
+                then {{ local_date('timed.last_activity_at', 'activity_zones.time_zone') }}
+        end as last_activity_on,
+        {{ local_date('timed.valid_from', 'first_zones.time_zone') }} as state_from,
+        {{ local_date('timed.valid_to', 'last_zones.time_zone') }} - 1 as state_to
+    from timed
+    {{ join_time_zone('assigned_zones', 'timed.org_id', 'timed.assigned_at') }}
+    {{ join_time_zone('activity_zones', 'timed.org_id', 'timed.last_activity_at') }}
+    {{ join_time_zone('first_zones', 'timed.org_id', 'timed.valid_from') }}
+    {{ join_time_zone('last_zones', 'timed.org_id', 'timed.valid_to') }}
 
 ),
 

@@ -18,6 +18,12 @@ orgs as (
 
 ),
 
+time_zones as (
+
+    select * from {{ ref('int_time_zones') }}
+
+),
+
 calendar as (
 
     select * from {{ ref('int_calendar') }}
@@ -69,26 +75,38 @@ spans as (
 
 ),
 
+told as (
+
+    select
+        streams.org_id,
+        streams.connection_id,
+        streams.stream,
+        spans.started_at,
+        least(spans.ended_at, streams.complete_through) as ended_at
+    from spans
+    inner join streams
+        on spans.connection_id = streams.connection_id and spans.stream = streams.stream
+
+),
+
 -- whole days of the org's calendar within a span
 whole_days as (
 
     select
-        streams.connection_id,
-        streams.stream,
-        {{ local_date('spans.started_at', 'orgs.time_zone') }}
+        told.connection_id,
+        told.stream,
+        {{ local_date('told.started_at', 'first_zones.time_zone') }}
         + case
             when
-                {{ day_starts_at(local_date('spans.started_at', 'orgs.time_zone'), 'orgs.time_zone') }}
-                < spans.started_at
+                {{ day_starts_at(local_date('told.started_at', 'first_zones.time_zone'), 'first_zones.time_zone') }}
+                < told.started_at
                 then 1
             else 0
         end as first_date,
-        {{ local_date('least(spans.ended_at, streams.complete_through)', 'orgs.time_zone') }} - 1 as last_date
-    from spans
-    inner join streams
-        on spans.connection_id = streams.connection_id and spans.stream = streams.stream
-    inner join orgs
-        on streams.org_id = orgs.org_id
+        {{ local_date('told.ended_at', 'last_zones.time_zone') }} - 1 as last_date
+    from told
+    {{ join_time_zone('first_zones', 'told.org_id', 'told.started_at') }}
+    {{ join_time_zone('last_zones', 'told.org_id', 'told.ended_at') }}
 
 ),
 
@@ -109,12 +127,28 @@ lost as (
     select
         fetches.connection_id,
         fetches.stream,
-        {{ local_date('fetches.window_started_at', 'orgs.time_zone') }} as first_date,
-        {{ local_date('fetches.window_ended_at', 'orgs.time_zone') }} as last_date
+        {{ local_date('fetches.window_started_at', 'first_zones.time_zone') }} as first_date,
+        {{ local_date('fetches.window_ended_at', 'last_zones.time_zone') }} as last_date
     from fetches
-    inner join orgs
-        on fetches.org_id = orgs.org_id
+    {{ join_time_zone('first_zones', 'fetches.org_id', 'fetches.window_started_at') }}
+    {{ join_time_zone('last_zones', 'fetches.org_id', 'fetches.window_ended_at') }}
     where fetches.outcome = 'gap'
+
+),
+
+begun_streams as (
+
+    select
+        streams.org_id,
+        streams.connector,
+        streams.connection_id,
+        streams.stream,
+        begun.first_date,
+        {{ seconds_before('coalesce(streams.expected_lag_seconds, 0)', now()) }} as due_at
+    from streams
+    inner join begun
+        on streams.connection_id = begun.connection_id and streams.stream = begun.stream
+    where streams.stream_kind = 'events'
 
 ),
 
@@ -122,22 +156,17 @@ lost as (
 known_streams as (
 
     select
-        streams.org_id,
-        streams.connector,
-        streams.connection_id,
-        streams.stream,
-        min(begun.first_date) as first_date,
-        max({{ local_date(now(), 'orgs.time_zone') }}) - 1 as last_date,
-        max(
-            {{ local_date(seconds_before('coalesce(streams.expected_lag_seconds, 0)', now()), 'orgs.time_zone') }}
-        ) - 1 as expected_date
-    from streams
+        begun_streams.org_id,
+        begun_streams.connector,
+        begun_streams.connection_id,
+        begun_streams.stream,
+        begun_streams.first_date,
+        {{ local_date(now(), 'orgs.time_zone') }} - 1 as last_date,
+        {{ local_date('begun_streams.due_at', 'due_zones.time_zone') }} - 1 as expected_date
+    from begun_streams
     inner join orgs
-        on streams.org_id = orgs.org_id
-    inner join begun
-        on streams.connection_id = begun.connection_id and streams.stream = begun.stream
-    where streams.stream_kind = 'events'
-    group by 1, 2, 3, 4
+        on begun_streams.org_id = orgs.org_id
+    {{ join_time_zone('due_zones', 'begun_streams.org_id', 'begun_streams.due_at') }}
 
 ),
 

@@ -42,6 +42,12 @@ orgs as (
 
 ),
 
+time_zones as (
+
+    select * from {{ ref('int_time_zones') }}
+
+),
+
 calendar as (
 
     select * from {{ ref('int_calendar') }}
@@ -54,7 +60,6 @@ licensed_apps as (
     select
         listed.org_id,
         listed.app_id,
-        orgs.time_zone,
         coalesce(apps.as_of_date, {{ local_date(now(), 'orgs.time_zone') }} - 1) as as_of_date
     from (
         select
@@ -97,13 +102,15 @@ versions as (
                         contract_versions.starts_on
                     order by contract_versions.dbt_valid_from, contract_versions.dbt_valid_to nulls last
                 ) > 1
-                then {{ local_date('contract_versions.dbt_valid_from', 'licensed_apps.time_zone') }}
+                then {{ local_date('contract_versions.dbt_valid_from', 'first_zones.time_zone') }}
         end as known_from,
-        {{ local_date('contract_versions.dbt_valid_to', 'licensed_apps.time_zone') }} - 1 as known_to,
+        {{ local_date('contract_versions.dbt_valid_to', 'last_zones.time_zone') }} - 1 as known_to,
         licensed_apps.as_of_date
     from contract_versions
     inner join licensed_apps
         on contract_versions.org_id = licensed_apps.org_id and contract_versions.app_id = licensed_apps.app_id
+    {{ join_time_zone('first_zones', 'contract_versions.org_id', 'contract_versions.dbt_valid_from') }}
+    {{ join_time_zone('last_zones', 'contract_versions.org_id', 'contract_versions.dbt_valid_to') }}
 
 ),
 

@@ -24,9 +24,9 @@ streams as (
 
 ),
 
-orgs as (
+time_zones as (
 
-    select * from {{ ref('int_orgs') }}
+    select * from {{ ref('int_time_zones') }}
 
 ),
 
@@ -267,7 +267,7 @@ joined as (
             or (
                 not app_sources.has_events
                 and held.tells_last_activity
-                and {{ local_date('streams.complete_through', 'orgs.time_zone') }} > held.must_be_known_through
+                and {{ local_date('streams.complete_through', 'through_zones.time_zone') }} > held.must_be_known_through
             ),
             false
         ) as usage_known,
@@ -278,8 +278,6 @@ joined as (
             case when held.last_activity_on > held.seat_date then held.seat_date else held.last_activity_on end
         ) as last_used_date
     from held
-    inner join orgs
-        on held.org_id = orgs.org_id
     left join person_apps
         on
             held.org_id = person_apps.org_id
@@ -292,6 +290,7 @@ joined as (
             and held.connection_id = app_sources.connection_id
     left join streams
         on held.connection_id = streams.connection_id and held.stream = streams.stream
+    {{ join_time_zone('through_zones', 'held.org_id', 'streams.complete_through') }}
     left join people
         on held.org_id = people.org_id and held.person_id = people.person_id
     left join exempted

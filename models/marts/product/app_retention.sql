@@ -51,6 +51,12 @@ orgs as (
 
 ),
 
+time_zones as (
+
+    select * from {{ ref('int_time_zones') }}
+
+),
+
 app_blocks as (
 
     select
@@ -120,10 +126,12 @@ gone as (
         neighbours.app_id,
         neighbours.person_id,
         neighbours.block_start_date + 28 as block_start_date,
-        {{ day_starts_at('neighbours.block_start_date + 56', 'orgs.time_zone') }} as block_ended_at
+        {{ day_starts_at('neighbours.block_start_date + 56', 'time_zones.time_zone') }} as block_ended_at
     from neighbours
-    inner join orgs
-        on neighbours.org_id = orgs.org_id
+    inner join time_zones
+        on
+            neighbours.org_id = time_zones.org_id
+            and neighbours.block_start_date + 56 between time_zones.first_date and time_zones.last_date
     where neighbours.next_start_date is null or neighbours.next_start_date > neighbours.block_start_date + 28
 
 ),
