@@ -34,3 +34,9 @@
 {% macro is_same(one, other) -%}
     coalesce({{ one }} = {{ other }}, {{ one }} is null and {{ other }} is null)
 {%- endmacro %}
+
+
+{# What engines compute by different ways to the last digit. #}
+{% macro rounded(number) -%}
+    cast(cast({{ number }} as numeric(18, 6)) as double precision)
+{%- endmacro %}

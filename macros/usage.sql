@@ -19,6 +19,14 @@
 {%- endmacro %}
 
 
+{# By which definitions a row was counted: those of the models, and the seeds that decide what counts. #}
+{% macro definition_version() -%}
+    '{{ var('metrics_version') }}.{{ version_of_seeds(
+        ['activity_types', 'app_catalog', 'free_licenses', 'role_names', 'time_zones', 'usage_bands']
+    ) }}'
+{%- endmacro %}
+
+
 {#
     The last entry of the ledger that {{ this }} has counted under the present definitions: 0, so that every day is
     counted anew, when a seed has changed or the ledger was made anew.

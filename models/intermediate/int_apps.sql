@@ -6,6 +6,12 @@ app_sources as (
 
 ),
 
+app_days as (
+
+    select * from {{ ref('int_app_days') }}
+
+),
+
 time_zones as (
 
     select * from {{ ref('int_time_zones') }}
@@ -62,23 +68,49 @@ sources as (
 
 ),
 
+dated as (
+
+    select
+        apps.*,
+        -- with no source alive, the last day that any of them told everything about
+        least(expected_as_of_date, complete_on) as as_of_date
+    from apps
+
+),
+
+completeness as (
+
+    select
+        app_days.org_id,
+        app_days.app_id,
+        cast(sum(app_days.complete_count) as double precision) / sum(app_days.source_count) as data_complete_ratio
+    from app_days
+    inner join dated
+        on app_days.org_id = dated.org_id and app_days.app_id = dated.app_id
+    where app_days.usage_date between dated.as_of_date - 29 and dated.as_of_date
+    group by 1, 2
+
+),
+
 final as (
 
     select
-        apps.org_id,
-        apps.app_id,
+        dated.org_id,
+        dated.app_id,
         sources.sources,
-        apps.first_seen_on,
-        apps.restate_days,
-        apps.expected_as_of_date,
-        -- with no source alive, the last day that any of them told everything about
-        least(apps.expected_as_of_date, apps.complete_on) as as_of_date,
-        coalesce(apps.complete_on >= apps.expected_as_of_date, false) as is_current,
-        apps.complete_from,
-        apps.complete_through
-    from apps
+        dated.first_seen_on,
+        dated.restate_days,
+        dated.expected_as_of_date,
+        dated.as_of_date,
+        coalesce(dated.complete_on >= dated.expected_as_of_date, false) as is_current,
+        dated.complete_from,
+        dated.complete_through,
+        completeness.data_complete_ratio
+    from dated
     inner join sources
-        on apps.org_id = sources.org_id and apps.app_id = sources.app_id
+        on dated.org_id = sources.org_id and dated.app_id = sources.app_id
+    left join completeness
+        on dated.org_id = completeness.org_id and dated.app_id = completeness.app_id
 
 )
 

@@ -53,7 +53,8 @@ shown as (
         usage.account_key,
         'events' as shown_by,
         min(usage.first_seen_on) as first_seen_on,
-        cast(null as date) as access_from
+        cast(null as date) as access_from,
+        cast(null as bigint) as open_account_count
     from usage
     group by 1, 2, 3, 4, 5
     union all
@@ -70,7 +71,13 @@ shown as (
                 histories.starts_on
             )
         ) as first_seen_on,
-        min({{ local_date(access_at, 'access_zones.time_zone') }}) as access_from
+        min({{ local_date(access_at, 'access_zones.time_zone') }}) as access_from,
+        sum(
+            case
+                when accounts.is_gone or accounts.account_status in ('suspended', 'deprovisioned') then 0
+                else 1
+            end
+        ) as open_account_count
     from accounts
     {{ join_time_zone('first_zones', 'accounts.org_id', 'accounts.created_at') }}
     {{ join_time_zone('access_zones', 'accounts.org_id', access_at) }}
@@ -92,7 +99,8 @@ evidence as (
         shown.connection_id,
         shown.shown_by,
         min(shown.first_seen_on) as first_seen_on,
-        min(shown.access_from) as access_from
+        min(shown.access_from) as access_from,
+        cast(sum(shown.open_account_count) as bigint) as open_account_count
     from shown
     inner join people_of_accounts
         on shown.connection_id = people_of_accounts.connection_id and shown.account_key = people_of_accounts.account_key

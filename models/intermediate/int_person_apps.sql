@@ -41,6 +41,7 @@ judged_evidence as (
         evidence.person_class,
         evidence.connector,
         evidence.access_from,
+        evidence.open_account_count,
         app_sources.starts_on,
         case
             when app_sources.complete_on is null then cast('2000-01-01' as date)
@@ -95,7 +96,8 @@ person_apps as (
         min(person_class) as person_class,
         min(access_from) as access_from,
         max(starts_on) as history_from,
-        min(known_through) as known_through
+        min(known_through) as known_through,
+        sum(open_account_count) as open_account_count
     from judged_evidence
     group by 1, 2, 3
 
@@ -112,7 +114,8 @@ final as (
         person_apps.access_from,
         person_apps.history_from,
         person_apps.known_through,
-        person_apps.known_through >= apps.expected_as_of_date as usage_known
+        person_apps.known_through >= apps.expected_as_of_date as usage_known,
+        coalesce(person_apps.open_account_count > 0, true) as has_access
     from person_apps
     inner join apps
         on person_apps.org_id = apps.org_id and person_apps.app_id = apps.app_id

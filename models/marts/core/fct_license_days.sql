@@ -122,6 +122,7 @@ contract_days as (
         versions.license_key,
         calendar.calendar_date as license_date,
         min(versions.license_name) as license_name,
+        min(versions.ends_on) as ends_on,
         count(*) as contract_count,
         case when count(*) = count(versions.purchased) then sum(versions.purchased) end as purchased,
         -- several contracts of one licence: the mean of their prices by seats, if all are known in one currency
@@ -219,6 +220,7 @@ joined as (
         coalesce(published_names.published_name, seat_counts.license_name, contract_days.license_name) as license_name,
         license_days.license_date,
         licensed_apps.as_of_date,
+        contract_days.ends_on,
         contract_days.contract_count,
         contract_days.purchased,
         {%- for count in ['assigned'] + seat_states() %}
@@ -273,6 +275,7 @@ final as (
         license_name,
         license_date,
         as_of_date,
+        ends_on,
         cast(contract_count as bigint) as contract_count,
         cast(purchased as bigint) as purchased,
         annual_price,

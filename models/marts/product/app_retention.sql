@@ -8,6 +8,12 @@ apps as (
 
 ),
 
+app_sources as (
+
+    select * from {{ ref('int_app_sources') }}
+
+),
+
 app_days as (
 
     select * from {{ ref('int_app_days') }}
@@ -220,10 +226,39 @@ went as (
 
 ),
 
+connectors as (
+
+    select distinct
+        blocks.org_id,
+        blocks.app_id,
+        blocks.block_start_date,
+        app_sources.connector
+    from blocks
+    inner join app_sources
+        on
+            blocks.org_id = app_sources.org_id
+            and blocks.app_id = app_sources.app_id
+            and blocks.block_end_date >= app_sources.starts_on
+
+),
+
+sources as (
+
+    select
+        org_id,
+        app_id,
+        block_start_date,
+        {{ dbt.listagg('connector', "','", 'order by connector') }} as sources
+    from connectors
+    group by 1, 2, 3
+
+),
+
 joined as (
 
     select
         blocks.*,
+        sources.sources,
         blocks.data_complete_ratio >= {{ var('min_complete_ratio') }} as is_known,
         blocks.data_complete_ratio >= {{ var('min_complete_ratio') }}
         and coalesce(blocks.previous_complete_ratio >= {{ var('min_complete_ratio') }}, false) as is_comparable,
@@ -238,6 +273,11 @@ joined as (
     from blocks
     inner join orgs
         on blocks.org_id = orgs.org_id
+    left join sources
+        on
+            blocks.org_id = sources.org_id
+            and blocks.app_id = sources.app_id
+            and blocks.block_start_date = sources.block_start_date
     left join came
         on
             blocks.org_id = came.org_id
@@ -273,8 +313,11 @@ final as (
             when is_comparable then cast(arrived + resurrected as double precision) / nullif(churned, 0)
         end as quick_ratio,
         coalesce(is_comparable and retained + churned < 5, false) as is_small,
+        is_known as usage_known,
         is_known and {{ days_between('block_end_date', 'today') }} > restate_days as is_final,
-        data_complete_ratio
+        data_complete_ratio,
+        sources,
+        {{ definition_version() }} as definition_version
     from joined
     where block_end_date >= first_seen_on
 

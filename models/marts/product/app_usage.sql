@@ -1,4 +1,7 @@
 {%- set trend_days = 28 %}
+{#- The slope is of so many weeks: fewer are a trend of chance, more are not of now. #}
+{%- set slope_weeks = 12 %}
+{%- set others = ['service', 'shared', 'external', 'unknown'] %}
 
 with
 
@@ -11,12 +14,6 @@ apps as (
 app_sources as (
 
     select * from {{ ref('int_app_sources') }}
-
-),
-
-app_days as (
-
-    select * from {{ ref('int_app_days') }}
 
 ),
 
@@ -57,20 +54,6 @@ usage_bands as (
 
 ),
 
-completeness as (
-
-    select
-        app_days.org_id,
-        app_days.app_id,
-        cast(sum(app_days.complete_count) as double precision) / sum(app_days.source_count) as data_complete_ratio
-    from app_days
-    inner join apps
-        on app_days.org_id = apps.org_id and app_days.app_id = apps.app_id
-    where app_days.usage_date between apps.as_of_date - 29 and apps.as_of_date
-    group by 1, 2
-
-),
-
 -- two windows compare if the same sources saw both from the first day on
 source_sets as (
 
@@ -80,6 +63,9 @@ source_sets as (
         sum(
             case when app_sources.starts_on <= apps.as_of_date - {{ 2 * trend_days - 1 }} then 1 else 0 end
         ) as lasting_count,
+        sum(
+            case when app_sources.starts_on <= apps.as_of_date - {{ 7 * slope_weeks - 1 }} then 1 else 0 end
+        ) as slope_count,
         count(*) as source_count
     from app_sources
     inner join apps
@@ -89,19 +75,88 @@ source_sets as (
 
 ),
 
-active_days as (
+volumes as (
 
     select
         person_days.org_id,
         person_days.app_id,
-        cast(count(*) as double precision) / count(distinct person_days.person_id) as avg_active_days_30
+        person_days.person_id,
+        min(person_days.person_class) as person_class,
+        count(*) as active_days_30,
+        cast(sum(person_days.event_count) as double precision) as volume_30
     from person_days
     inner join apps
         on person_days.org_id = apps.org_id and person_days.app_id = apps.app_id
-    where
-        person_days.person_class = 'human'
-        and person_days.usage_date between apps.as_of_date - 29 and apps.as_of_date
+    where person_days.usage_date between apps.as_of_date - 29 and apps.as_of_date
+    group by 1, 2, 3
+
+),
+
+active as (
+
+    select
+        org_id,
+        app_id,
+        avg(cast(case when person_class = 'human' then active_days_30 end as double precision)) as avg_active_days_30,
+        avg(cast(case when person_class = 'human' then volume_30 end as double precision)) as avg_volume_30,
+        {%- for class in others %}
+        sum(case when person_class = '{{ class }}' then 1 else 0 end) as {{ class }}_accounts_30
+        {{- ',' if not loop.last }}
+        {%- endfor %}
+    from volumes
     group by 1, 2
+
+),
+
+-- what is much depends on the kind of app: the heavy users of the customer's own apps of the kind
+categories as (
+
+    select
+        volumes.org_id,
+        dim_apps.category,
+        percentile_cont(0.9) within group (order by volumes.volume_30) as heavy_volume_30
+    from volumes
+    inner join dim_apps
+        on volumes.app_id = dim_apps.app_id
+    where volumes.person_class = 'human' and dim_apps.category is not null
+    group by 1, 2
+
+),
+
+weeks as (
+
+    select
+        apps.org_id,
+        apps.app_id,
+        {{ days_between('daily.usage_date', 'apps.as_of_date') }} / 7.0 as weeks_ago,
+        daily.wau
+    from apps
+    inner join daily
+        on apps.org_id = daily.org_id and apps.app_id = daily.app_id
+    where
+        daily.usage_date between apps.as_of_date - {{ 7 * slope_weeks - 7 }} and apps.as_of_date
+        and mod({{ days_between('daily.usage_date', 'apps.as_of_date') }}, 7) = 0
+        and daily.wau is not null
+
+),
+
+-- Theil and Sen: the median of the slopes between any two weeks, which one odd week does not move
+slopes as (
+
+    select
+        earlier.org_id,
+        earlier.app_id,
+        percentile_cont(0.5) within group (
+            order by cast(later.wau - earlier.wau as double precision) / (earlier.weeks_ago - later.weeks_ago)
+        ) as wau_slope
+    from weeks as earlier
+    inner join weeks as later
+        on
+            earlier.org_id = later.org_id
+            and earlier.app_id = later.app_id
+            and earlier.weeks_ago > later.weeks_ago
+    group by 1, 2
+    having count(*) = {{ slope_weeks * (slope_weeks - 1) // 2 }}
 
 ),
 
@@ -141,6 +196,7 @@ costs as (
         contracts.org_id,
         contracts.app_id,
         cast(sum(contracts.purchased * contracts.annual_price) as double precision) / 12 as monthly_cost,
+        sum(contracts.purchased) as purchased,
         case when min(contracts.currency) = max(contracts.currency) then min(contracts.currency) end as currency,
         case
             when count(*) > count(contracts.purchased * contracts.annual_price) then 'unpriced'
@@ -163,13 +219,21 @@ joined as (
         apps.app_id,
         dim_apps.app_name,
         dim_apps.category,
-        {%- for figure in ['dau', 'wau', 'mau_28', 'mau_30', 'mau_90', 'stickiness'] %}
+        {%- for figure in ['dau', 'wau', 'mau_28', 'mau_30', 'mau_90', 'stickiness', 'stickiness_weekdays'] %}
         case when apps.is_current then daily.{{ figure }} end as {{ figure }},
         {%- endfor %}
         earlier.mau_28 as earlier_mau_28,
-        active_days.avg_active_days_30,
+        active.avg_active_days_30,
+        active.avg_volume_30,
+        {%- for class in others %}
+        coalesce(active.{{ class }}_accounts_30, 0) as {{ class }}_accounts_30,
+        {%- endfor %}
+        categories.heavy_volume_30,
+        dim_apps.category is not null as has_category,
+        case when source_sets.slope_count = source_sets.source_count then slopes.wau_slope end as wau_slope,
         coalesce(headcounts.headcount, 0) as headcount,
         costs.monthly_cost,
+        costs.purchased,
         costs.currency,
         case when costs.org_id is null then 'no_contract' else costs.cost_status end as cost_status,
         case
@@ -179,7 +243,7 @@ joined as (
         end as trend_break,
         apps.is_current as usage_known,
         coalesce(daily.is_partial, true) as is_partial,
-        completeness.data_complete_ratio,
+        apps.data_complete_ratio,
         apps.sources,
         coalesce({{ days_between('apps.first_seen_on', 'apps.as_of_date') }} < 13, true) as is_new,
         apps.as_of_date
@@ -193,12 +257,14 @@ joined as (
             apps.org_id = earlier.org_id
             and apps.app_id = earlier.app_id
             and apps.as_of_date - {{ trend_days }} = earlier.usage_date
-    left join completeness
-        on apps.org_id = completeness.org_id and apps.app_id = completeness.app_id
     left join source_sets
         on apps.org_id = source_sets.org_id and apps.app_id = source_sets.app_id
-    left join active_days
-        on apps.org_id = active_days.org_id and apps.app_id = active_days.app_id
+    left join active
+        on apps.org_id = active.org_id and apps.app_id = active.app_id
+    left join categories
+        on apps.org_id = categories.org_id and dim_apps.category = categories.category
+    left join slopes
+        on apps.org_id = slopes.org_id and apps.app_id = slopes.app_id
     left join headcounts
         on apps.org_id = headcounts.org_id and apps.as_of_date = headcounts.as_of_date
     left join costs
@@ -213,7 +279,19 @@ compared as (
         case when mau_30 is not null then avg_active_days_30 end as known_active_days_30,
         case
             when trend_break is null then cast(mau_28 - earlier_mau_28 as double precision) / nullif(earlier_mau_28, 0)
-        end as trend
+        end as trend,
+        -- capped, for people on leave and leavers, who are in no headcount, may use it too
+        {{ rate('mau_30', 'headcount') }} as adoption_rate,
+        -- 20 of 30 days are every working day
+        case
+            when mau_30 = 0 then 0
+            when mau_30 > 0 then {{ rate('avg_active_days_30', '20') }}
+        end as frequency_score,
+        case
+            when not has_category then null
+            when mau_30 = 0 then 0
+            when mau_30 > 0 then {{ rate('ln(1 + avg_volume_30)', 'ln(1 + heavy_volume_30)') }}
+        end as volume_score
     from joined
 
 ),
@@ -256,10 +334,16 @@ final as (
         mau_30,
         mau_90,
         stickiness,
+        stickiness_weekdays,
         known_active_days_30 as avg_active_days_30,
         usage_band,
-        -- capped, for people on leave and leavers, who are in no headcount, may use it too
-        {{ rate('mau_30', 'headcount') }} as adoption_rate,
+        {%- for class in others %}
+        case when mau_30 is not null then cast({{ class }}_accounts_30 as bigint) end as {{ class }}_accounts_30,
+        {%- endfor %}
+        adoption_rate,
+        frequency_score,
+        {{ rounded('volume_score') }} as volume_score,
+        {{ rounded('100 * (0.5 * frequency_score + 0.3 * adoption_rate + 0.2 * volume_score)') }} as usage_score,
         trend,
         -- three people at least: in a small app one makes ten per cent
         case
@@ -269,6 +353,10 @@ final as (
             else 'flat'
         end as trend_label,
         trend_break,
+        case when usage_known then {{ rounded('wau_slope') }} end as wau_slope,
+        case
+            when cost_status is null then cast(monthly_cost as double precision) / nullif(purchased, 0)
+        end as cost_per_seat,
         case
             when cost_status is null then cast(monthly_cost as double precision) / nullif(mau_30, 0)
         end as cost_per_active_user,
@@ -283,6 +371,7 @@ final as (
         is_partial,
         data_complete_ratio,
         sources,
+        {{ definition_version() }} as definition_version,
         as_of_date
     from banded
 

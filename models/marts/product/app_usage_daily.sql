@@ -18,6 +18,12 @@ steps as (
 
 ),
 
+app_sources as (
+
+    select * from {{ ref('int_app_sources') }}
+
+),
+
 calendar as (
 
     select * from {{ ref('int_calendar') }}
@@ -43,6 +49,55 @@ app_days as (
 
 ),
 
+-- who had begun to tell by a day: another set from each day on which one more did
+beginnings as (
+
+    select distinct
+        org_id,
+        app_id,
+        starts_on
+    from app_sources
+    where starts_on is not null
+
+),
+
+begun as (
+
+    select distinct
+        beginnings.org_id,
+        beginnings.app_id,
+        beginnings.starts_on,
+        app_sources.connector
+    from beginnings
+    inner join app_sources
+        on
+            beginnings.org_id = app_sources.org_id
+            and beginnings.app_id = app_sources.app_id
+            and beginnings.starts_on >= app_sources.starts_on
+
+),
+
+listed as (
+
+    select
+        org_id,
+        app_id,
+        starts_on,
+        {{ dbt.listagg('connector', "','", 'order by connector') }} as sources
+    from begun
+    group by 1, 2, 3
+
+),
+
+source_sets as (
+
+    select
+        listed.*,
+        lead(starts_on) over (partition by org_id, app_id order by starts_on) as next_starts_on
+    from listed
+
+),
+
 joined as (
 
     select
@@ -53,6 +108,13 @@ joined as (
         {{ local_date(now(), 'orgs.time_zone') }} as today,
         coalesce(completeness.source_count, 0) as source_count,
         coalesce(completeness.complete_count, 0) as complete_count,
+        source_sets.sources,
+        -- 2000-01-03 is a Monday
+        case
+            when mod({{ days_between("cast('2000-01-03' as date)", 'app_days.usage_date') }}, 7) < 5
+                then coalesce(steps.user_count, 0)
+            else 0
+        end as weekday_user_count,
         {%- for days in [7, 28, 30, 90] %}
         coalesce(steps.step_{{ days }}, 0) as step_{{ days }},
         {%- endfor %}
@@ -68,6 +130,12 @@ joined as (
             and app_days.usage_date = completeness.usage_date
     left join steps
         on app_days.org_id = steps.org_id and app_days.app_id = steps.app_id and app_days.usage_date = steps.usage_date
+    left join source_sets
+        on
+            app_days.org_id = source_sets.org_id
+            and app_days.app_id = source_sets.app_id
+            and app_days.usage_date >= source_sets.starts_on
+            and (app_days.usage_date < source_sets.next_starts_on or source_sets.next_starts_on is null)
 
 ),
 
@@ -83,7 +151,9 @@ windowed as (
         {%- for days in [7, 28, 30, 90] %}
         sum(step_{{ days }}) over ({{ so_far() }}) as users_{{ days }},
         {%- endfor %}
-        cast(sum(user_count) over ({{ trailing(28) }}) as double precision) / 28 as average_users_28
+        cast(sum(user_count) over ({{ trailing(28) }}) as double precision) / 28 as average_users_28,
+        -- 28 days have 20 weekdays
+        cast(sum(weekday_user_count) over ({{ trailing(28) }}) as double precision) / 20 as average_weekday_users_28
     from joined
 
 ),
@@ -116,10 +186,17 @@ final as (
             when is_known_28 and complete_day_count >= 28
                 then cast(average_users_28 as double precision) / nullif(users_28, 0)
         end as stickiness,
+        case
+            when is_known_28 and complete_day_count >= 28
+                then cast(average_weekday_users_28 as double precision) / nullif(users_28, 0)
+        end as stickiness_weekdays,
         case when is_known_1 then cast(event_count as bigint) end as event_count,
         is_known_1 and {{ days_between('usage_date', 'today') }} > restate_days as is_final,
         complete_day_count < 28 as is_partial,
-        complete_ratio_1 as data_complete_ratio
+        is_known_1 as usage_known,
+        complete_ratio_1 as data_complete_ratio,
+        sources,
+        {{ definition_version() }} as definition_version
     from judged
 
 )

@@ -33,6 +33,8 @@ final as (
         seat_days.last_used_date,
         seat_days.assigned_on,
         seat_days.usage_known,
+        usage.sources,
+        {{ definition_version() }} as definition_version,
         apps.as_of_date
     from seat_days
     inner join apps

@@ -12,6 +12,12 @@ seats as (
 
 ),
 
+apps as (
+
+    select * from {{ ref('int_apps') }}
+
+),
+
 underused as (
 
     select
@@ -72,6 +78,7 @@ counted as (
         months.wasted_spend_month,
         cast(last_days.assigned - last_days.unknown as double precision) / nullif(last_days.assigned, 0)
             as data_complete_ratio,
+        apps.sources,
         -- of a few unknown seats a rate may be told; it is too low by them
         coalesce(
             last_days.unknown <= last_days.assigned * (1 - {{ var('min_complete_ratio') }}), false
@@ -82,6 +89,8 @@ counted as (
             last_days.org_id = months.org_id
             and last_days.app_id = months.app_id
             and last_days.license_key = months.license_key
+    left join apps
+        on last_days.org_id = apps.org_id and last_days.app_id = apps.app_id
     left join underused
         on
             last_days.org_id = underused.org_id
@@ -115,8 +124,14 @@ final as (
         reclaimable as reclaimable_seats,
         wasted_spend_month,
         cast(wasted_annual_price as double precision) as potential_annual_savings,
+        cast(annual_price as double precision) / 12 as cost_per_seat,
+        -- fixed terms are cut when they end; when an open one may be is not told
+        ends_on + 1 as realisable_on,
         currency,
+        is_known as usage_known,
         data_complete_ratio,
+        sources,
+        {{ definition_version() }} as definition_version,
         as_of_date
     from counted
 

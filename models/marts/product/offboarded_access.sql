@@ -49,6 +49,12 @@ exemptions as (
 
 ),
 
+person_apps as (
+
+    select * from {{ ref('int_person_apps') }}
+
+),
+
 ranked_events as (
 
     select
@@ -59,6 +65,7 @@ ranked_events as (
         uses.severity,
         events.event_id,
         events.occurred_at,
+        events.load_id,
         events.connection_id,
         events.stream,
         row_number() over (
@@ -88,6 +95,7 @@ evidence as (
         ranked_events.severity,
         ranked_events.event_id,
         ranked_events.occurred_at,
+        ranked_events.load_id,
         min(fetches.fetched_at) as told_at
     from ranked_events
     left join fetches
@@ -98,7 +106,7 @@ evidence as (
             and ranked_events.occurred_at >= fetches.window_started_at
             and ranked_events.occurred_at < fetches.window_ended_at
     where ranked_events.event_rank = 1
-    group by 1, 2, 3, 4, 5, 6, 7
+    group by 1, 2, 3, 4, 5, 6, 7, 8
 
 ),
 
@@ -226,7 +234,11 @@ final as (
         leavers.left_on,
         evidence.event_id as evidence_event_id,
         evidence.occurred_at as evidence_at,
-        greatest(ranked.told_at, leavers.overdue_at) as detected_at
+        evidence.load_id as evidence_load_id,
+        greatest(ranked.told_at, leavers.overdue_at) as detected_at,
+        coalesce(person_apps.usage_known, false) as usage_known,
+        person_apps.sources,
+        {{ definition_version() }} as definition_version
     from ranked
     inner join leavers
         on ranked.org_id = leavers.org_id and ranked.person_id = leavers.person_id
@@ -236,6 +248,11 @@ final as (
             and ranked.person_id = evidence.person_id
             and ranked.app_id = evidence.app_id
             and ranked.account_id = evidence.account_id
+    left join person_apps
+        on
+            ranked.org_id = person_apps.org_id
+            and ranked.person_id = person_apps.person_id
+            and ranked.app_id = person_apps.app_id
     left join exempted
         on
             ranked.org_id = exempted.org_id

@@ -25,6 +25,25 @@ person_days as (
 
 ),
 
+connectors as (
+
+    select distinct
+        org_id,
+        connector
+    from source_days
+
+),
+
+sources as (
+
+    select
+        org_id,
+        {{ dbt.listagg('connector', "','", 'order by connector') }} as sources
+    from connectors
+    group by 1
+
+),
+
 -- the last day that the slowest of its apps should be complete for; one whose sources never told a day holds nothing up
 as_of as (
 
@@ -116,7 +135,9 @@ joined as (
             when completeness.complete_ratio_30 >= {{ var('min_complete_ratio') }} then coalesce(used.apps_used_30, 0)
         end as apps_used_30,
         coalesce(completeness.complete_day_count, 0) < 28 as is_partial,
-        completeness.complete_ratio_30
+        coalesce(completeness.complete_ratio_1 > 0, false) as usage_known,
+        completeness.complete_ratio_30,
+        sources.sources
     from orgs
     left join as_of
         on orgs.org_id = as_of.org_id
@@ -124,6 +145,8 @@ joined as (
         on orgs.org_id = completeness.org_id
     left join used
         on orgs.org_id = used.org_id
+    left join sources
+        on orgs.org_id = sources.org_id
 
 ),
 
@@ -137,8 +160,11 @@ final as (
         users_30 as mau_30,
         users_90 as mau_90,
         apps_used_30,
+        usage_known,
         is_partial,
         complete_ratio_30 as data_complete_ratio,
+        sources,
+        {{ definition_version() }} as definition_version,
         as_of_date
     from joined
 

@@ -112,6 +112,10 @@ judged as (
         granted.app_id is not null as is_granted,
         app_usage.mau_30,
         apps.first_seen_on,
+        app_usage.usage_known,
+        app_usage.is_partial,
+        app_usage.data_complete_ratio,
+        app_usage.sources,
         app_usage.as_of_date
     from app_usage
     inner join apps
@@ -151,6 +155,11 @@ final as (
         shadow_kind,
         mau_30 as users_30,
         first_seen_on as first_discovered_on,
+        usage_known,
+        is_partial,
+        data_complete_ratio,
+        sources,
+        {{ definition_version() }} as definition_version,
         as_of_date
     from kinds
     where shadow_kind is not null

@@ -91,6 +91,11 @@ joined as (
         coalesce(people.person_class, person_apps.person_class) as person_class,
         person_apps.usage_known,
         person_apps.sources,
+        person_apps.has_access,
+        person_apps.access_from,
+        person_apps.history_from,
+        apps.restate_days,
+        apps.data_complete_ratio,
         apps.as_of_date,
         used.first_used_date,
         used.last_used_date,
@@ -155,6 +160,20 @@ banded as (
 
 ),
 
+-- what is not known of the use is not said of it
+known as (
+
+    select
+        banded.*,
+        case when usage_known then first_used_date end as known_first_date,
+        case when usage_known then last_used_date end as known_last_date,
+        coalesce(history_from <= access_from, false) as is_seen_from_the_start,
+        -- a use of before that would not have been seen, or may still come late
+        first_used_date <= history_from + cast(restate_days as integer) as is_censored
+    from banded
+
+),
+
 final as (
 
     select
@@ -163,11 +182,20 @@ final as (
         app_id,
         user_email,
         person_class,
-        case when usage_known then first_used_date end as first_used_date,
-        case when usage_known then last_used_date end as last_used_date,
+        has_access,
+        known_first_date as first_used_date,
+        known_last_date as last_used_date,
+        cast({{ days_between('known_last_date', 'as_of_date') }} as bigint) as days_since_last_used,
+        case when usage_known then last_used_date is null and is_seen_from_the_start end as is_never_used,
         case
-            when usage_known then cast({{ days_between('last_used_date', 'as_of_date') }} as bigint)
-        end as days_since_last_used,
+            when usage_known and last_used_date is null and not is_seen_from_the_start then history_from
+        end as not_seen_since,
+        case when known_first_date is not null then coalesce(is_censored, true) end as is_first_use_censored,
+        case
+            when known_first_date < access_from then 0
+            when not is_censored then cast({{ days_between('access_from', 'known_first_date') }} as bigint)
+        end as activation_lag_days,
+        known_first_date < access_from as is_used_before_access,
         {%- for days in [7, 28, 30, 90] %}
         case when usage_known then cast(active_days_{{ days }} as bigint) end as active_days_{{ days }},
         {%- endfor %}
@@ -176,9 +204,12 @@ final as (
         end as active_day_rate_30,
         usage_band,
         usage_known,
+        coalesce(history_from > as_of_date - 29, true) as is_partial,
+        data_complete_ratio,
         sources,
+        {{ definition_version() }} as definition_version,
         as_of_date
-    from banded
+    from known
 
 )
 

@@ -1,0 +1,125 @@
+{%- set periods = ['week', 'month'] %}
+
+with
+
+apps as (
+
+    select * from {{ ref('int_apps') }}
+
+),
+
+daily as (
+
+    select * from {{ ref('app_usage_daily') }}
+
+),
+
+app_days as (
+
+    select * from {{ ref('int_app_days') }}
+
+),
+
+person_days as (
+
+    select * from {{ ref('int_person_app_days') }}
+
+),
+
+used as (
+    {% for period in periods %}
+    select
+        person_days.org_id,
+        person_days.app_id,
+        '{{ period }}' as period_kind,
+        cast({{ dbt.date_trunc(period, 'person_days.usage_date') }} as date) as period_start_date,
+        count(distinct person_days.person_id) as user_count
+    from person_days
+    inner join apps
+        on person_days.org_id = apps.org_id and person_days.app_id = apps.app_id
+    where person_days.person_class = 'human' and person_days.usage_date <= apps.expected_as_of_date
+    group by 1, 2, 3, 4
+    {%- if not loop.last %}
+    union all
+    {%- endif %}
+    {% endfor %}
+),
+
+periods as (
+    {% for period in periods %}
+    select
+        daily.org_id,
+        daily.app_id,
+        '{{ period }}' as period_kind,
+        cast({{ dbt.date_trunc(period, 'daily.usage_date') }} as date) as period_start_date,
+        max(daily.usage_date) as last_date,
+        count(*) as day_count,
+        min(case when daily.is_final then 1 else 0 end) as are_all_final,
+        cast(sum(coalesce(app_days.complete_count, 0)) as double precision)
+        / nullif(sum(app_days.source_count), 0) as data_complete_ratio
+    from daily
+    left join app_days
+        on
+            daily.org_id = app_days.org_id
+            and daily.app_id = app_days.app_id
+            and daily.usage_date = app_days.usage_date
+    group by 1, 2, 3, 4
+    {%- if not loop.last %}
+    union all
+    {%- endif %}
+    {% endfor %}
+),
+
+joined as (
+
+    select
+        periods.org_id,
+        periods.app_id,
+        periods.period_kind,
+        periods.period_start_date,
+        case periods.period_kind
+            when 'week' then periods.period_start_date + 6
+            else cast({{ dbt.dateadd('month', 1, 'periods.period_start_date') }} as date) - 1
+        end as period_end_date,
+        periods.day_count,
+        periods.are_all_final,
+        periods.data_complete_ratio,
+        coalesce(periods.data_complete_ratio >= {{ var('min_complete_ratio') }}, false) as usage_known,
+        coalesce(used.user_count, 0) as user_count,
+        last_days.sources
+    from periods
+    inner join daily as last_days
+        on
+            periods.org_id = last_days.org_id
+            and periods.app_id = last_days.app_id
+            and periods.last_date = last_days.usage_date
+    left join used
+        on
+            periods.org_id = used.org_id
+            and periods.app_id = used.app_id
+            and periods.period_kind = used.period_kind
+            and periods.period_start_date = used.period_start_date
+
+),
+
+final as (
+
+    select
+        org_id,
+        app_id,
+        period_kind,
+        period_start_date,
+        period_end_date,
+        case when usage_known then cast(user_count as bigint) end as active,
+        usage_known,
+        {{ days_between('period_start_date', 'period_end_date') }} + 1 > day_count as is_partial,
+        are_all_final = 1 and {{ days_between('period_start_date', 'period_end_date') }} + 1 = day_count as is_final,
+        data_complete_ratio,
+        sources,
+        {{ definition_version() }} as definition_version
+    from joined
+
+)
+
+select * from final
+order by period_start_date
