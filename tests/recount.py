@@ -11,8 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
+from itertools import combinations
+from math import log
 from pathlib import Path
+from statistics import median
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -86,7 +90,8 @@ class Recount:
         self.newest: dict[tuple[str, str], datetime] = {}
         self.grants: list[tuple[str, str, TrueEvent]] = []
         self.listings: dict[tuple[str, str], set[str]] = defaultdict(set)  # (org, app) -> connections that list it
-        self.admitted: set[tuple[str, str, str]] = set()  # who has an account that can log in
+        self.listed: set[tuple[str, str, str]] = set()  # who has an account
+        self.admitted: set[tuple[str, str, str]] = set()  # who has one that can log in
         for account in self.truth.accounts:
             self.connectors[account.connection_id] = account.connector
             self.org_of[account.connection_id] = account.org_id
@@ -97,6 +102,7 @@ class Recount:
             self.accounts[key[0], key[2]] = account
             self.evidence[key].add(account.connection_id)
             self.listings[key[:2]].add(account.connection_id)
+            self.listed.add(key)
             if not self._is_shut_out(account, read_at):
                 self.admitted.add(key)
             history = self._history_start(account.org_id)
@@ -217,14 +223,33 @@ class Recount:
                 **{f"active_days_{n}": count for n, count in active.items()},
                 "active_day_rate_30": active[30] / eligible if eligible else None,
             }
+            row |= self._first_use(key, days)
             if not is_known:
                 row = {name: None if name != "person_class" else value for name, value in row.items()}
+            row["has_access"] = key in self.admitted or key not in self.listed
+            row["is_partial"] = self._history_start(org_id) > as_of - timedelta(days=29)
+            row["data_complete_ratio"] = self._told(org_id, self._sources[org_id, app_id], as_of, 30)
             row["usage_band"] = self._band(person_class, is_known, active[30], eligible)
             row["usage_known"] = is_known
             row["sources"] = ",".join(sorted({self.connectors[c] for c in connections}))
             row["as_of_date"] = as_of
             rows[org_id, person_id, app_id] = row
         return rows
+
+    def _first_use(self, key: tuple[str, str, str], days: set[date]) -> Row:
+        history, access, first = self._history_start(key[0]), self.access.get(key), min(days, default=None)
+        is_told = access is not None and history <= access
+        restate = max(SOURCES[self.connectors[c]].restate_days for c in self._sources[key[:2]])
+        is_censored = first <= history + timedelta(days=restate) if first else None
+        is_early = first < access if first and access else None
+        lag = (first - access).days if first and access and not is_censored else None
+        return {
+            "is_never_used": not days and is_told,
+            "not_seen_since": None if days or is_told else history,
+            "is_first_use_censored": is_censored,
+            "activation_lag_days": 0 if is_early else lag,
+            "is_used_before_access": is_early,
+        }
 
     def _daily_volume(self, org_id: str, app_id: str) -> dict[date, int]:
         """People's activities by day; of several sources that saw a person's day only the surest counts."""
@@ -282,19 +307,120 @@ class Recount:
                 known = {n: (share or 0) >= 0.9 for n, share in ratios.items()}
                 complete_days += known[1]
                 span = {n: set().union(*(used[day - timedelta(days=k)] for k in range(n))) for n in WINDOWS}
-                average = sum(len(used[day - timedelta(days=k)]) for k in range(28)) / 28
+                people = {last: len(used[last]) for last in (day - timedelta(days=k) for k in range(28))}
+                is_told = known[28] and complete_days >= 28 and bool(span[28])
+                weekdays = sum(count for last, count in people.items() if last.weekday() < 5)
                 rows[org_id, app_id, day] = {
                     "dau": len(used[day]) if known[1] else None,
                     "wau": len(span[7]) if known[7] else None,
                     **{f"mau_{n}": len(span[n]) if known[n] else None for n in (28, 30, 90)},
-                    "stickiness": average / len(span[28]) if known[28] and complete_days >= 28 and span[28] else None,
+                    "stickiness": sum(people.values()) / 28 / len(span[28]) if is_told else None,
+                    "stickiness_weekdays": weekdays / 20 / len(span[28]) if is_told else None,
                     "event_count": volume[day] if known[1] else None,
                     "is_final": known[1] and (today - day).days > restate,
                     "is_partial": complete_days < 28,
+                    "usage_known": known[1],
                     "data_complete_ratio": ratios[1],
+                    "sources": self._names(connections) if day >= self._history_start(org_id) else None,
                 }
                 day += timedelta(days=1)
         return rows
+
+    def _names(self, connections: Iterable[str]) -> str:
+        return ",".join(sorted({self.connectors[c] for c in connections}))
+
+    @cached_property
+    def app_usage_periods(self) -> dict[tuple[str, str, str, date], Row]:
+        """A row per app and ISO week, and month, of which a day is told."""
+        days: dict[tuple[str, str, str, date], list[date]] = defaultdict(list)
+        for org_id, app_id, day in self.app_usage_daily:
+            days[org_id, app_id, "week", day - timedelta(days=day.weekday())].append(day)
+            days[org_id, app_id, "month", day.replace(day=1)].append(day)
+        rows: dict[tuple[str, str, str, date], Row] = {}
+        for (org_id, app_id, kind, start), told in days.items():
+            following = start + timedelta(days=7 if kind == "week" else 31)
+            end = (following if kind == "week" else following.replace(day=1)) - timedelta(days=1)
+            used = self._users[org_id, app_id]
+            daily = [self.app_usage_daily[org_id, app_id, day] for day in told]
+            ratio = self._told(org_id, self._sources[org_id, app_id], max(told), len(told))
+            is_whole = len(told) == (end - start).days + 1
+            rows[org_id, app_id, kind, start] = {
+                "period_end_date": end,
+                "active": len(set().union(*(used[day] for day in told))) if (ratio or 0) >= 0.9 else None,
+                "usage_known": (ratio or 0) >= 0.9,
+                "is_partial": not is_whole,
+                "is_final": is_whole and all(day["is_final"] for day in daily),
+                "data_complete_ratio": ratio,
+                "sources": self.app_usage_daily[org_id, app_id, max(told)]["sources"],
+            }
+        return rows
+
+    @cached_property
+    def app_usage_bands(self) -> dict[tuple[str, str, str], Row]:
+        """A row per app and band, of employees who have not left and can log in."""
+        bands: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for (org_id, person_id, app_id), usage in self.user_app_usage.items():
+            person = self._people.get((org_id, person_id))
+            is_there = person and (person["left_on"] is None or person["left_on"] > usage["as_of_date"])
+            if is_there and usage["has_access"]:
+                bands[org_id, app_id].append(usage["usage_band"])
+        return {
+            (*app, band): {
+                "person_count": people.count(band),
+                "assigned_count": len(people),
+                "share": people.count(band) / len(people),
+                "is_small": len(people) < 5,
+                "as_of_date": self.as_of(*app),
+            }
+            for app, people in bands.items()
+            for band in set(people)
+        }
+
+    @cached_property
+    def _volumes(self) -> dict[tuple[str, str], dict[str, int]]:
+        """(org, app) -> person of any class -> activities in the 30 days, each day's from the surest source."""
+        volumes: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for (org_id, app_id, person_id, day), counts in self.volume.items():
+            if 0 <= (self.as_of(org_id, app_id) - day).days < 30:
+                volumes[org_id, app_id][person_id] += counts[min(counts, key=SUREST.index)]
+        return volumes
+
+    def _scores(self, org_id: str, category: str, catalog: dict[str, Row], row: Row) -> Row:
+        volumes = self._volumes[org_id, row["app_id"]]
+        mine = [volume for person, volume in volumes.items() if self.person_class(org_id, person) == "human"]
+        kind = sorted(
+            volume
+            for (owner, app_id), people in self._volumes.items()
+            if owner == org_id and catalog[app_id]["category"] == category
+            for person, volume in people.items()
+            if self.person_class(org_id, person) == "human"
+        )
+        users, average = row["mau_30"], row["avg_active_days_30"]
+        scores: Row = {"frequency_score": None, "volume_score": None, "usage_score": None}
+        if users is not None:
+            frequency = min(1.0, average / 20) if users else 0.0
+            heavy = _percentile(kind, 0.9) if users else 0
+            volume = min(1.0, log(1 + sum(mine) / len(mine)) / log(1 + heavy)) if users else 0.0
+            adoption = row["adoption_rate"]
+            score = None if adoption is None else 100 * (0.5 * frequency + 0.3 * adoption + 0.2 * volume)
+            scores = {
+                "frequency_score": frequency,
+                "volume_score": _rounded(volume),
+                "usage_score": None if score is None else _rounded(score),
+            }
+        classes = [self.person_class(org_id, person) for person in volumes]
+        return scores | {
+            f"{name}_accounts_30": None if users is None else classes.count(name)
+            for name in ("service", "shared", "external", "unknown")
+        }
+
+    def _slope(self, org_id: str, app_id: str, as_of: date) -> float | None:
+        """People more per week: the median of the slopes between any two of twelve weeks."""
+        days = [as_of - timedelta(weeks=n) for n in range(12)]
+        weeks = [self.app_usage_daily.get((org_id, app_id, day), {}).get("wau") for day in days]
+        if None in weeks or self._history_start(org_id) > days[-1] - timedelta(days=6):
+            return None
+        return _rounded(median((weeks[a] - weeks[b]) / (b - a) for a, b in combinations(range(12), 2)))
 
     @cached_property
     def app_usage(self) -> dict[tuple[str, str], Row]:
@@ -306,7 +432,7 @@ class Recount:
         for (org_id, app_id), connections in self._sources.items():
             as_of, is_known = self.as_of(org_id, app_id), self.is_current(org_id, app_id)
             day = daily.get((org_id, app_id, as_of), {})
-            figures = ("dau", "wau", "mau_28", "mau_30", "mau_90", "stickiness")
+            figures = ("dau", "wau", "mau_28", "mau_30", "mau_90", "stickiness", "stickiness_weekdays")
             row: Row = {name: day.get(name) if is_known else None for name in figures}
             users, mau = row["mau_30"], row["mau_28"]
             active = [len(people) for people in self._last_days(org_id, app_id, as_of, 30)]
@@ -316,7 +442,7 @@ class Recount:
             # all sources of the sandbox begin on one day
             is_short = self._history_start(org_id) > as_of - 2 * BLOCK + timedelta(days=1)
             trend = (mau - earlier) / earlier if mau is not None and earlier and not is_short else None
-            rows[org_id, app_id] = {
+            rows[org_id, app_id] = row = {
                 "app_name": catalog[app_id]["app_name"],
                 "category": catalog[app_id]["category"],
                 **row,
@@ -327,13 +453,15 @@ class Recount:
                 "trend_label": None if trend is None else _label(trend, mau - (earlier or 0)),
                 "trend_break": "short_history" if is_short else None,
                 **self._cost(org_id, app_id, as_of, users),
+                "wau_slope": self._slope(org_id, app_id, as_of) if is_known else None,
                 "is_small": headcount < 5 or (mau is not None and mau < 5),
                 "usage_known": is_known,
                 "is_partial": day.get("is_partial", True),
                 "data_complete_ratio": self._told(org_id, connections, as_of, 30),
-                "sources": ",".join(sorted({self.connectors[c] for c in connections})),
+                "sources": self._names(connections),
                 "as_of_date": as_of,
             }
+            row |= self._scores(org_id, catalog[app_id]["category"], catalog, {"app_id": app_id, **row})
         return rows
 
     def _last_days(self, org_id: str, app_id: str, end: date, days: int) -> list[set[str]]:
@@ -369,11 +497,19 @@ class Recount:
             status = "mixed_currencies"
         elif not users:
             status = "usage_unknown" if users is None else "no_users"
-        cost = None
+        cost = per_seat = None
+        if contracts and status in (None, "no_users", "usage_unknown"):
+            per_seat = float(sum(c["purchased"] * c["annual_price"] for c in contracts)) / 12
+            per_seat /= sum(c["purchased"] for c in contracts)
         if status is None and users:
             cost = float(sum(c["purchased"] * c["annual_price"] for c in contracts)) / 12 / users
         currency = currencies.pop() if len(currencies) == 1 else None
-        return {"cost_per_active_user": cost, "currency": currency, "cost_status": status}
+        return {
+            "cost_per_seat": per_seat,
+            "cost_per_active_user": cost,
+            "currency": currency,
+            "cost_status": status,
+        }
 
     @cached_property
     def org_usage(self) -> dict[tuple[str], Row]:
@@ -396,6 +532,8 @@ class Recount:
             history = (as_of - self._history_start(org_id)).days + 1
             told = [self._told(org_id, connections, as_of - timedelta(days=n), 1) or 0 for n in range(history)]
             row["is_partial"] = sum(share >= 0.9 for share in told) < 28
+            row["usage_known"] = bool(self._told(org_id, connections, as_of, 1))
+            row["sources"] = self._names(c for c in connections if self._read_at(c) is not None)
             row["as_of_date"] = as_of
             rows[org_id,] = row
         return rows
@@ -419,7 +557,9 @@ class Recount:
                     row = dict.fromkeys(row) | {"active": row["active"], "is_small": False}
                 if ratios[0] < 0.9:
                     row["active"] = None
+                row["usage_known"] = ratios[0] >= 0.9
                 row["data_complete_ratio"] = ratios[0]
+                row["sources"] = self._names(connections)
                 row["is_final"] = ratios[0] >= 0.9 and (today - end).days > restate
                 if end >= self.first_seen[org_id, app_id]:
                     rows[org_id, app_id, start] = {"block_days": 28, **row}
@@ -453,6 +593,31 @@ class Recount:
         }
 
     @cached_property
+    def app_cohorts(self) -> dict[tuple[str, str, date, date], Row]:
+        """A row per app, block in which people came, and block since."""
+        rows: dict[tuple[str, str, date, date], Row] = {}
+        for (org_id, app_id, block), retention in self.app_retention.items():
+            users = self._users[org_id, app_id]
+            for n in range((block - FIRST_BLOCK) // BLOCK + 1):
+                start = block - n * BLOCK
+                size = self.app_retention.get((org_id, app_id, start), {}).get("new")
+                if not size:
+                    continue
+                before = set().union(*(people for day, people in users.items() if day < start))
+                came = set().union(*(people for day, people in users.items() if start <= day < start + BLOCK)) - before
+                now = set().union(*(people for day, people in users.items() if block <= day < block + BLOCK))
+                is_known = retention["usage_known"]
+                rows[org_id, app_id, start, block] = {
+                    "block_number": n,
+                    "cohort_size": size,
+                    "active": len(came & now) if is_known else None,
+                    "share": len(came & now) / size if is_known else None,
+                    "is_small": size < 5,
+                    **{name: retention[name] for name in ("usage_known", "is_final", "data_complete_ratio", "sources")},
+                }
+        return rows
+
+    @cached_property
     def shadow_apps(self) -> dict[tuple[str, str], Row]:
         """A row per app that nobody approved and that people use, or have granted something."""
         product, rows = self.truth.product, {}
@@ -472,6 +637,7 @@ class Recount:
                     "shadow_kind": kind,
                     "users_30": usage["mau_30"],
                     "first_discovered_on": self.first_seen[key],
+                    **{name: usage[name] for name in ("usage_known", "is_partial", "data_complete_ratio", "sources")},
                     "as_of_date": usage["as_of_date"],
                 }
         return rows
@@ -508,6 +674,18 @@ def _is_at_work(person: Row, day: date) -> bool:
     has_begun = person["started_on"] is None or person["started_on"] <= day
     has_left = person["left_on"] is not None and person["left_on"] <= day
     return has_begun and not has_left and not is_on_leave(person, day)
+
+
+def _percentile(values: list[int], share: float) -> float:
+    """Of sorted values, between two of them in proportion."""
+    place = share * (len(values) - 1)
+    below = int(place)
+    above = min(below + 1, len(values) - 1)
+    return values[below] + (place - below) * (values[above] - values[below])
+
+
+def _rounded(number: float) -> float:
+    return float(Decimal(repr(number)).quantize(Decimal("0.000001"), ROUND_HALF_UP))
 
 
 def _label(trend: float, delta: int) -> str:

@@ -193,6 +193,7 @@ class LicenseRecount(Recount):
                 "last_used_date": self._last_used(seat, as_of) if is_known else None,
                 "assigned_on": self._assigned_on(seat.account),
                 "usage_known": is_known,
+                "sources": self.user_app_usage[seat.org_id, person_id, seat.app_id]["sources"],
                 "as_of_date": as_of,
             }
         return rows
@@ -236,6 +237,7 @@ class LicenseRecount(Recount):
             self._wasted(org_id, app_id, name, day) for day in days if self._contracts(org_id, app_id, day).get(name)
         ]
         is_priced = bool(wasted) and None not in wasted
+        ends = [row["ends_on"] for row in contracts if row["ends_on"]]
         in_year = (date(as_of.year + 1, 1, 1) - date(as_of.year, 1, 1)).days
         savings = self._wasted(org_id, app_id, name, as_of)
         return row | {
@@ -245,10 +247,22 @@ class LicenseRecount(Recount):
             "reclaimable_seats": sum(states[state] for state in RECLAIMABLE) if is_listed else None,
             "wasted_spend_month": float(sum(each or 0 for each in wasted)) / in_year if is_priced else None,
             "potential_annual_savings": None if savings is None else float(savings),
+            "cost_per_seat": self._price(contracts),
+            "realisable_on": min(ends) + timedelta(days=1) if ends else None,
             "currency": contracts[0]["currency"] if contracts else None,
+            "usage_known": is_known,
+            "sources": self._names(self._sources[org_id, app_id]) if (org_id, app_id) in self._sources else None,
             "data_complete_ratio": (assigned - states["unknown"]) / assigned if assigned else None,
             "as_of_date": as_of,
         }
+
+    @staticmethod
+    def _price(contracts: list[Row]) -> float | None:
+        """What a seat costs a month."""
+        if not contracts or any(row["annual_price"] is None or row["currency"] is None for row in contracts):
+            return None
+        [contract] = contracts  # in the sandbox terms follow one another
+        return float(contract["annual_price"]) / 12
 
     def _wasted(self, org_id: str, app_id: str, name: str, day: date) -> Decimal | None:
         """A year's price of what was wasted on a day; None if that is not known."""
@@ -309,6 +323,8 @@ class LicenseRecount(Recount):
                 "left_on": left[key[:2]],
                 "evidence_at": evidence_at,
                 "detected_at": max(self.now, overdue),
+                "usage_known": self.user_app_usage[key[:3]]["usage_known"],
+                "sources": self.user_app_usage[key[:3]]["sources"],
             }
             if event_id != "":
                 rows[key]["evidence_event_id"] = event_id

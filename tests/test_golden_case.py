@@ -180,8 +180,11 @@ def test_the_app_and_the_customer_are_told_their_people_cost_and_trend(golden: W
         "org_id": "acme",
         **people,
         "apps_used_30": 1,
+        "usage_known": True,
         "is_partial": False,
         "data_complete_ratio": 1.0,
+        "sources": "google_workspace",
+        "definition_version": app["definition_version"],
         "as_of_date": AS_OF,
     }
     assert retention(golden) == {

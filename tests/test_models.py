@@ -220,7 +220,7 @@ def test_an_org_without_a_usable_time_zone_is_counted_in_utc_and_named(on_duckdb
 
 
 def test_a_customer_that_moves_keeps_the_days_that_are_over(on_duckdb: Warehouse) -> None:
-    """A first time zone has been the customer's ever since, however late it is known; another one counts from then on."""
+    """A first time zone has always been the customer's, however late it is told; others count from then on."""
 
     def used(time_zone: str | None, load_id: str, at: str, *instants: str) -> list[date]:
         on_duckdb.land("product", f"p {load_id}", {"orgs": [org("acme", time_zone)]})

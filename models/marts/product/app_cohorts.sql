@@ -68,7 +68,7 @@ final as (
         cohorts.cohort_start_date,
         retention.block_start_date,
         cast(
-            {{ days_between('cohorts.cohort_start_date', 'retention.block_start_date') }} / 28 as bigint
+            {{ days_between('cohorts.cohort_start_date', 'retention.block_start_date') }} / 28.0 as bigint
         ) as block_number,
         cohorts.cohort_size,
         case when retention.usage_known then coalesce(active.active, 0) end as active,
