@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
+from ingestion.publish.marts import read_marts
 from tests.flow_support import PROJECT, copy_project
 from tests.models_support import (
     GOOGLE,
@@ -271,3 +273,35 @@ def test_an_edited_seed_counts_for_the_past_at_the_next_build(tmp_path: Path) ->
     seed.write_text(edited, encoding="utf-8")
     warehouse.build()
     assert warehouse.query("select sum(event_count) from analytics.fct_app_usage_daily") == [(0,)]
+
+
+def test_a_breaking_change_is_a_second_version_beside_the_first(tmp_path: Path) -> None:
+    """A column gets another name: readers of the published table keep theirs until they have moved to the new one."""
+    project = copy_project(tmp_path / "project", data_tests=False)
+    marts = project / "models" / "marts" / "product"
+    described = marts / "_product__models.yml"
+    declared = yaml.safe_load(described.read_text(encoding="utf-8"))
+    [model] = [model for model in declared["models"] if model["name"] == "org_usage"]
+    renamed = {"name": "app_count_30", "data_type": "bigint", "description": "Apps in use"}
+    model |= {
+        "latest_version": 1,
+        "versions": [
+            {"v": 1, "defined_in": "org_usage", "config": {"alias": "org_usage"}},
+            {"v": 2, "columns": [{"include": "all", "exclude": ["apps_used_30"]}, renamed]},
+        ],
+    }
+    described.write_text(yaml.safe_dump(declared, sort_keys=False), encoding="utf-8")
+    sql = (marts / "org_usage.sql").read_text(encoding="utf-8")
+    changed = sql.replace("apps_used_30,\n        usage_known", "apps_used_30 as app_count_30,\n        usage_known")
+    (marts / "org_usage_v2.sql").write_text(changed, encoding="utf-8")
+
+    warehouse = Warehouse(tmp_path / "home", project=project)
+    land_people(warehouse)
+    warehouse.land("google_workspace", *next(arrivals()))
+    warehouse.build()
+    first, second = warehouse.row("org_usage"), warehouse.row("org_usage_v2")
+    assert first.pop("apps_used_30") == second.pop("app_count_30") == 1
+    assert first == second
+    published = {mart.name: mart for mart in read_marts(warehouse.home / "target" / "manifest.json")}
+    assert {name for name in published if name.startswith("org_usage")} == {"org_usage", "org_usage_v2"}
+    assert [column.name for column in published["org_usage_v2"].columns][-1] == "app_count_30"
