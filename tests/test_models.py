@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
@@ -17,6 +18,7 @@ from tests.models_support import (
     GOOGLE,
     Row,
     Warehouse,
+    declared_columns,
     employee,
     fetches,
     google_user,
@@ -255,6 +257,48 @@ def test_an_empty_warehouse_builds_and_passes_every_test(warehouse: Warehouse) -
     whole.dbt("build", *(() if whole.dsn else ("--exclude-resource-type", "unit_test")))
     assert warehouse.query("select count(*) from analytics.user_app_usage") == [(0,)]
     assert warehouse.query("select count(*) from analytics.app_usage_daily") == [(0,)]
+
+
+def test_what_a_vendor_may_leave_null_stops_nothing(on_duckdb: Warehouse) -> None:
+    """Of every vendor a row of each table that says nothing but where it is from, and of the product's tables, too."""
+    whole = replace(on_duckdb, project=PROJECT)
+    at = utc("2026-01-20 12:00")
+    said = {
+        "connection_id": "nil",
+        "org_id": "nil",
+        "event_id": "nil",
+        "event_id_kind": "native",
+        "record_id": "nil",
+        "person_id": "nil",
+        "occurred_at": utc("2026-01-10 12:00"),
+        "fetched_at": at,
+    }
+    vendors: dict[str, dict[str, list[Row]]] = defaultdict(dict)
+    for (connector, table), columns in declared_columns().items():
+        if table in ("_dlt_loads", "rejected_records"):
+            continue
+        row = {name: value for name, value in said.items() if name in columns}
+        if "connection_id" in columns:
+            row |= {"connection_id": f"nil-{connector}", "event_id": f"{table}:nil-{connector}"}
+        if table == "fetch_log":
+            row |= {"stream": "nil", "stream_kind": "events", "outcome": "failed"}
+        vendors[connector][table] = [{name: value for name, value in row.items() if name in columns}]
+    _, google = next(arrivals())
+    for table, rows in google.items():
+        vendors["google_workspace"][table] += rows
+    vendors["product"]["orgs"] += [org("acme")]
+    vendors["product"]["employees"] += [employee("acme", "alice"), {"org_id": None}]
+    for connector, tables in vendors.items():
+        whole.land(connector, "1", tables)
+
+    results = whole.build(tests=True)
+    assert {result.node.name for result in results if result.status == "warn"} == {
+        "assert_a_contract_says_what_was_bought",
+        "assert_a_person_is_listed_once",
+        "assert_every_org_has_a_known_time_zone",
+    }
+    used = whole.rows("analytics.user_app_usage where person_class = 'human'", "org_id", "person_id", "active_days_30")
+    assert used == [("acme", "alice", 18)]
 
 
 def test_an_edited_seed_counts_for_the_past_at_the_next_build(tmp_path: Path) -> None:

@@ -9,4 +9,4 @@ left join {{ ref('app_catalog') }} as app_catalog
     on contracts.app_id = app_catalog.app_id
 left join {{ ref('int_apps') }} as apps
     on contracts.org_id = apps.org_id and contracts.app_id = apps.app_id
-where app_catalog.app_id is null and apps.app_id is null
+where contracts.app_id is not null and app_catalog.app_id is null and apps.app_id is null
