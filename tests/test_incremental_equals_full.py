@@ -47,8 +47,9 @@ drawn = settings(
 )
 
 # What says how the present state came about, and may differ: ledger_id counts builds, and a copy that says nothing new
-# is dropped when it comes later, so that last_loaded_at is when the first of such copies came, or the last.
-BOOKKEEPING = ("ledger_id", "last_loaded_at")
+# is dropped when it comes later, so that last_loaded_at is when the first of such copies came, or the last, and an
+# event's load is the one that brought that copy. The ledger of restatements is nothing but the way here.
+BOOKKEEPING = ("ledger_id", "last_loaded_at", "evidence_load_id")
 ZONES = {"acme": "America/Los_Angeles", "globex": "Asia/Kolkata", "initech": "Pacific/Auckland"}
 START = "2025-10-20 00:00"
 CLOCKS = ("2026-01-20 12:00", "2026-01-22 12:00", "2026-01-25 12:00", "2026-02-01 20:00")
@@ -326,7 +327,7 @@ def told(warehouse: Warehouse, orgs: list[str]) -> dict[str, list[tuple[Any, ...
     """Every mart's rows about these customers."""
     listed = ", ".join(f"'{org_id}'" for org_id in orgs)
     marts = [path.stem for path in warehouse.project.glob("models/marts/*/*.sql")]
-    about_orgs = [mart for mart in marts if mart != "dim_apps"]
+    about_orgs = [mart for mart in marts if mart not in ("dim_apps", "fct_restatements")]
     of_orgs = warehouse.contents(*about_orgs, condition=f"org_id in ({listed})", without=BOOKKEEPING)
     return of_orgs | warehouse.contents("dim_apps")
 

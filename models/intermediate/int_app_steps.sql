@@ -61,6 +61,12 @@ steps as (
         usage_date,
         1 as window_days,
         1 as step,
+        {%- for period in ['week', 'month'] %}
+        case
+            when previous_date >= cast({{ dbt.date_trunc(period, 'usage_date') }} as date) then 0
+            else 1
+        end as {{ period }}_arrival,
+        {%- endfor %}
         event_count
     from used_days
     {%- for days in [7, 28, 30, 90] %}
@@ -71,6 +77,8 @@ steps as (
         usage_date,
         {{ days }} as window_days,
         1 as step,
+        null as week_arrival,
+        null as month_arrival,
         null as event_count
     from used_days
     where previous_date is null or previous_date + {{ days }} < usage_date
@@ -81,6 +89,8 @@ steps as (
         usage_date + {{ days }} as usage_date,
         {{ days }} as window_days,
         -1 as step,
+        null as week_arrival,
+        null as month_arrival,
         null as event_count
     from used_days
     where next_date is null or usage_date + {{ days }} < next_date
@@ -94,7 +104,9 @@ counted as (
         app_id,
         usage_date,
         cast(sum(case when window_days = 1 then step else 0 end) as bigint) as user_count,
-        cast(coalesce(sum(event_count), 0) as bigint) as event_count
+        cast(coalesce(sum(event_count), 0) as bigint) as event_count,
+        cast(coalesce(sum(week_arrival), 0) as bigint) as week_arrivals,
+        cast(coalesce(sum(month_arrival), 0) as bigint) as month_arrivals
         {%- for days in [7, 28, 30, 90] %},
         cast(sum(case when window_days = {{ days }} then step else 0 end) as bigint) as step_{{ days }}
         {%- endfor %}
@@ -112,7 +124,9 @@ recounted_days as (
         counted.app_id,
         counted.usage_date,
         counted.user_count,
-        counted.event_count
+        counted.event_count,
+        counted.week_arrivals,
+        counted.month_arrivals
         {%- for days in [7, 28, 30, 90] %},
         counted.step_{{ days }}
         {%- endfor %}
@@ -125,7 +139,9 @@ recounted_days as (
         null as app_id,
         known.usage_date,
         null as user_count,
-        null as event_count
+        null as event_count,
+        null as week_arrivals,
+        null as month_arrivals
         {%- for days in [7, 28, 30, 90] %},
         null as step_{{ days }}
         {%- endfor %}

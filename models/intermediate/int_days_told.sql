@@ -1,6 +1,8 @@
 -- what was told once cannot be told anew: a full refresh keeps it
 {{ config(materialized='incremental', incremental_strategy='append', full_refresh=false) }}
 
+-- depends_on: {{ ref('int_app_sources') }}, which says whose loads may be the cause
+
 {%- set windows = {'event_count': 1, 'dau': 1, 'wau': 7, 'mau_28': 28, 'mau_30': 30, 'mau_90': 90} %}
 
 with
@@ -17,13 +19,13 @@ ledger as (
 
 ),
 
+{% if is_incremental() -%}
 app_sources as (
 
     select * from {{ ref('int_app_sources') }}
 
 ),
 
-{% if is_incremental() -%}
 restated as (
 
     select

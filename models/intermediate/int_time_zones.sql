@@ -18,6 +18,17 @@ numbered as (
 
 ),
 
+first_known as (
+
+    select
+        org_id,
+        min(version) as version
+    from numbered
+    where has_known_time_zone
+    group by 1
+
+),
+
 -- a customer that was read before its time zone was known has been in the first one that was ever since
 in_force as (
 
@@ -29,14 +40,7 @@ in_force as (
         first_known.version is not null as has_known_time_zone,
         row_number() over (partition by numbered.org_id order by numbered.version) as place
     from numbered
-    left join (
-        select
-            org_id,
-            min(version) as version
-        from numbered
-        where has_known_time_zone
-        group by 1
-    ) as first_known
+    left join first_known
         on numbered.org_id = first_known.org_id
     where numbered.version >= coalesce(first_known.version, 1)
 

@@ -6,22 +6,10 @@ retention as (
 
 ),
 
-person_days as (
-
-    select * from {{ ref('int_person_app_days') }}
-
-),
-
 used_blocks as (
 
-    select
-        org_id,
-        app_id,
-        person_id,
-        {{ block_starts_on('usage_date') }} as block_start_date
-    from person_days
+    select * from {{ ref('int_person_app_blocks') }}
     where person_class = 'human'
-    group by 1, 2, 3, 4
 
 ),
 

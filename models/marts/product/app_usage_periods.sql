@@ -2,12 +2,6 @@
 
 with
 
-apps as (
-
-    select * from {{ ref('int_apps') }}
-
-),
-
 daily as (
 
     select * from {{ ref('app_usage_daily') }}
@@ -20,49 +14,48 @@ app_days as (
 
 ),
 
-person_days as (
+steps as (
 
-    select * from {{ ref('int_person_app_days') }}
+    select * from {{ ref('int_app_steps') }}
 
 ),
 
-used as (
-    {% for period in periods %}
-    select
-        person_days.org_id,
-        person_days.app_id,
-        '{{ period }}' as period_kind,
-        cast({{ dbt.date_trunc(period, 'person_days.usage_date') }} as date) as period_start_date,
-        count(distinct person_days.person_id) as user_count
-    from person_days
-    inner join apps
-        on person_days.org_id = apps.org_id and person_days.app_id = apps.app_id
-    where person_days.person_class = 'human' and person_days.usage_date <= apps.expected_as_of_date
-    group by 1, 2, 3, 4
-    {%- if not loop.last %}
-    union all
-    {%- endif %}
-    {% endfor %}
-),
+-- a person counts in a period on the first day of use in it
+told as (
 
-periods as (
-    {% for period in periods %}
     select
         daily.org_id,
         daily.app_id,
-        '{{ period }}' as period_kind,
-        cast({{ dbt.date_trunc(period, 'daily.usage_date') }} as date) as period_start_date,
-        max(daily.usage_date) as last_date,
-        count(*) as day_count,
-        min(case when daily.is_final then 1 else 0 end) as are_all_final,
-        cast(sum(coalesce(app_days.complete_count, 0)) as double precision)
-        / nullif(sum(app_days.source_count), 0) as data_complete_ratio
+        daily.usage_date,
+        daily.is_final,
+        app_days.complete_count,
+        app_days.source_count,
+        steps.week_arrivals,
+        steps.month_arrivals
     from daily
     left join app_days
         on
             daily.org_id = app_days.org_id
             and daily.app_id = app_days.app_id
             and daily.usage_date = app_days.usage_date
+    left join steps
+        on daily.org_id = steps.org_id and daily.app_id = steps.app_id and daily.usage_date = steps.usage_date
+
+),
+
+periods as (
+    {% for period in periods %}
+    select
+        org_id,
+        app_id,
+        '{{ period }}' as period_kind,
+        cast({{ dbt.date_trunc(period, 'usage_date') }} as date) as period_start_date,
+        max(usage_date) as last_date,
+        count(*) as day_count,
+        min(case when is_final then 1 else 0 end) as are_all_final,
+        cast(sum(complete_count) as double precision) / nullif(sum(source_count), 0) as data_complete_ratio,
+        coalesce(sum({{ period }}_arrivals), 0) as user_count
+    from told
     group by 1, 2, 3, 4
     {%- if not loop.last %}
     union all
@@ -85,7 +78,7 @@ joined as (
         periods.are_all_final,
         periods.data_complete_ratio,
         coalesce(periods.data_complete_ratio >= {{ var('min_complete_ratio') }}, false) as usage_known,
-        coalesce(used.user_count, 0) as user_count,
+        periods.user_count,
         last_days.sources
     from periods
     inner join daily as last_days
@@ -93,12 +86,6 @@ joined as (
             periods.org_id = last_days.org_id
             and periods.app_id = last_days.app_id
             and periods.last_date = last_days.usage_date
-    left join used
-        on
-            periods.org_id = used.org_id
-            and periods.app_id = used.app_id
-            and periods.period_kind = used.period_kind
-            and periods.period_start_date = used.period_start_date
 
 ),
 
