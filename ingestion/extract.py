@@ -33,7 +33,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from ingestion.connections import Connection
 from ingestion.connector import Connector, Stream
 from ingestion.connectors import product
-from ingestion.fetch import ROW_GROUP, Fetch, Landing, Reading, readings
+from ingestion.fetch import ROW_GROUP, Fetch, Landing, Load, Reading, readings
 from ingestion.files import file_readings
 from ingestion.http import Sleep
 
@@ -199,48 +199,55 @@ def _run_connector(
 ) -> None:
     pipeline = warehouse.pipeline(connector.name)
     outcomes: dict[tuple[str, str], str | None] = {}
-    unfinished: set[tuple[str, str]] = set()
-    while True:
-        # one client, opened here: dlt's contexts do not stand being entered by several of its worker threads
-        with pipeline.sql_client() as client:
-            landing = _Landing(client)
-            fetch = new_fetch(landing, outcomes)
-            states = pipeline.state.get("sources", {}).get(connector.name, {}).get("resources", {})
-            wanted = connector, connections, fetch, states, unfinished
-            bringing = _bringing(connector, readings(*wanted) + file_readings(*wanted))
-            if bringing:
-                _load(pipeline, _source(connector, bringing))
-            report.loads[connector.name] = landing.loads()
-        unfinished = fetch.unfinished
-        if not unfinished:
-            break
+    pool = ThreadPoolExecutor(PARALLEL_STREAMS, thread_name_prefix=connector.name)
+    # one client, opened here: dlt's contexts do not stand being entered by several of its worker threads
+    with pipeline.sql_client() as client:
+        landing = _Landing(client)
+        fetch = new_fetch(landing, outcomes)
+        going_on: list[Reading] = []
+        again: set[tuple[str, str]] | None = None  # None: all
+        try:
+            while again is None or again or going_on:
+                fetch.budget = LOAD_EVENTS
+                streams = going_on
+                if again is None or again:
+                    states = pipeline.state.get("sources", {}).get(connector.name, {}).get("resources", {})
+                    wanted = connector, connections, fetch, states, pool, again or ()
+                    streams = streams + readings(*wanted) + file_readings(*wanted)
+                bringing = _bringing(connector, streams)
+                if bringing:
+                    _load(pipeline, _source(connector, bringing))
+                going_on = [stream for stream in bringing if not stream.is_done]
+                again = fetch.unfinished - {stream.key for stream in going_on}
+                fetch.unfinished -= again
+        finally:
+            pool.shutdown(cancel_futures=True)  # what still reads asks the warehouse, which is about to be closed
+        report.loads[connector.name] = landing.loads()
     report.failures.update({key: error for key, error in outcomes.items() if error is not None})
 
 
 def _bringing(connector: Connector, streams: list[Reading]) -> list[Reading]:
     """The streams that bring something, or may: all are read until the first turns up, the others go on in the load."""
-    pool = ThreadPoolExecutor(PARALLEL_STREAMS, thread_name_prefix=connector.name)
-    looks = {pool.submit(stream.look): stream for stream in streams}
+    looks = {stream.look(): stream for stream in streams}
     try:
         for look in as_completed(looks):
-            if look.result():
+            if look.result() is not None:
                 break
         for look in looks:
             look.cancel()
-        return [stream for look, stream in looks.items() if look.cancelled() or not look.done() or look.result()]
+        return [stream for look, stream in looks.items() if not (look.done() and not look.cancelled()) or look.result()]
     except Exception as error:
-        pool.shutdown(cancel_futures=True)  # what still reads asks the warehouse, which is about to be closed
         raise ExtractError(f"{connector.name}: {type(error).__name__}: {error}") from error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _source(connector: Connector, streams: list[Reading]) -> DltSource:
+    load = Load(len(streams))
+
     # no arguments: dlt would fill them from the environment
     @dlt.source(name=connector.name, max_table_nesting=0)
     def source() -> Any:
         for stream in streams:
-            yield stream.resource()
+            yield stream.resource(load)
 
     return source()
 

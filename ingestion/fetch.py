@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from threading import Lock
@@ -31,6 +31,8 @@ ROW_GROUP = 122_880  # rows that DuckDB compresses as one; files in the same pie
 BATCH_RECORDS = ROW_GROUP // 4  # raw records typed at once: large enough for DuckDB's threads,
 BATCH_BYTES = 32 * 1024 * 1024  # and small beside 1 GB
 FIRST_SPAN = timedelta(days=1)  # a first window; the next is twice as long while windows are small
+PATIENCE, PATIENCE_RATIO = 2.0, 0.1  # seconds, and of the time that the others took, that a load waits for the last
+POLL = 0.2  # seconds
 QUARTER = timedelta(minutes=15)
 PAGES_OF_A_SMALL_WINDOW, PAGES_OF_A_LARGE_WINDOW = (
     4,
@@ -102,10 +104,42 @@ class Fetch:
     unfinished: set[tuple[str, str]] = field(default_factory=set)  # streams that the next load goes on with
 
 
+class Load:
+    """The streams that are read into one load. It is over when all have ended, or when those left keep the others.
+
+    Streams that end at about the same time share a load; what is left of the others, a backlog or a vendor that wants
+    a pause, goes on into the next one, and nobody's rows wait for it.
+    """
+
+    def __init__(self, streams: int) -> None:
+        self._waiting = streams  # of these some have not begun, so the load has use for whoever makes room
+        self._has_ended = False
+        self._began_at = self._ended_at = time.monotonic()
+        self._lock = Lock()
+
+    def begin(self) -> None:
+        """A stream begins, or goes on, to land its rows in this load."""
+        with self._lock:
+            self._waiting -= 1
+
+    def end(self) -> None:
+        """A stream has ended."""
+        with self._lock:
+            self._has_ended, self._ended_at = True, time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether those that still read should go on into the next load."""
+        with self._lock:
+            patience = max(PATIENCE, (self._ended_at - self._began_at) * PATIENCE_RATIO)
+            return self._has_ended and not self._waiting and time.monotonic() - self._ended_at > patience
+
+
 class Reading:
     """One stream of a connection on its way into a load, with its cursor as the last load left it.
 
-    Most streams of most runs bring nothing, which is found out before dlt is asked to make a load of it.
+    Most streams of most runs bring nothing, which is found out before dlt is asked to make a load of it. `pool` reads
+    ahead by one step, whoever waits for it.
     """
 
     def __init__(
@@ -115,25 +149,26 @@ class Reading:
         stream: Stream,
         fetch: Fetch,
         states: Mapping[str, Any],
+        pool: ThreadPoolExecutor,
         reader: type[Reader] | None = None,
     ) -> None:
         reader = reader or Reader
-        self._name = f"{connection.connection_id}:{stream.name}{reader.suffix}"
+        self.key = connection.connection_id, stream.name + reader.suffix
+        self.is_done = False
+        self._name = ":".join(self.key)
         self._stream = stream
         self._state = dict(states.get(self._name, {}))
         self._rows = rows(connector, connection, stream, fetch, self._state, reader)
-        self._first: Any = None
-        self._has_looked = False
-        self._lock = Lock()
+        self._pool = pool
+        self._step: Future[Any] | None = None
 
-    def look(self) -> bool:
-        """Whether there is anything to land. Reads on until there is; another thread that asks waits for the answer."""
-        with self._lock:
-            if not self._has_looked:
-                self._first, self._has_looked = next(self._rows, None), True
-        return self._first is not None
+    def look(self) -> Future[Any]:
+        """The next rows, or None at the end of them. To cancel it does no harm."""
+        if self._step is None or self._step.cancelled():
+            self._step = self._pool.submit(next, self._rows, None)
+        return self._step
 
-    def resource(self) -> DltResource:
+    def resource(self, load: Load) -> DltResource:
         """Fills the stream's landing table and the two logs."""
         return dlt.resource(
             _items,
@@ -143,24 +178,36 @@ class Reading:
             columns=_hints(landing_schema(self._stream)),
             schema_contract={"tables": "evolve", "columns": "evolve", "data_type": "freeze"},
             parallelized=True,
-        )(self)
+        )(self, load)
 
-    def items(self) -> Iterator[Any]:
-        """All rows, as `rows` gives them; the cursor then moves with the load that they are in."""
+    def items(self, load: Load) -> Iterator[Any]:
+        """The rows as `rows` gives them, until the load is over; the cursor moves as far as they go, with the load."""
         state = dlt.current.resource_state()
-        yield from _gathered(self._all())
+        kept: dict[str, Any] = {**state}
+        yield from _gathered(self._until_over(load, kept))
         state.clear()
-        state.update(self._state)
+        state.update(kept)
 
-    def _all(self) -> Iterator[Any]:
-        if self.look():
-            yield self._first
-            self._first = None
-            yield from self._rows
+    def _until_over(self, load: Load, kept: dict[str, Any]) -> Iterator[Any]:
+        load.begin()
+        while not self.is_done:
+            step = self.look()
+            if not wait([step], POLL).done:
+                if load.is_over:
+                    return
+                continue
+            item = step.result()
+            kept.clear()
+            kept.update(self._state)  # before the next step moves it on
+            self._step, self.is_done = None, item is None
+            if item is not None:
+                self.look()
+                yield item
+        load.end()
 
 
-def _items(reading: Reading) -> Iterator[Any]:
-    yield from reading.items()  # dlt makes resources of functions only
+def _items(reading: Reading, load: Load) -> Iterator[Any]:
+    yield from reading.items(load)  # dlt makes resources of functions only
 
 
 def readings(
@@ -168,6 +215,7 @@ def readings(
     connections: Iterable[Connection],
     fetch: Fetch,
     states: Mapping[str, Any],
+    pool: ThreadPoolExecutor,
     only: Collection[tuple[str, str]] = (),
 ) -> list[Reading]:
     """A reading of each stream that a connection is set up for, or of `only` these (connection id, stream).
@@ -175,7 +223,7 @@ def readings(
     `states` are dlt's of the source's resources.
     """
     return [
-        Reading(connector, connection, stream, fetch, states)
+        Reading(connector, connection, stream, fetch, states, pool)
         for connection in connections
         for stream in connector.streams
         if stream.path and (not stream.needs or stream.needs in connection.settings)

@@ -144,6 +144,7 @@ def file_readings(
     connections: Iterable[Connection],
     fetch: Fetch,
     states: Mapping[str, Any],
+    pool: ThreadPoolExecutor,
     only: Collection[tuple[str, str]] = (),
 ) -> list[Reading]:
     """A reading of each stream that a connection has files of, as `readings` gives them of those of its API.
@@ -162,7 +163,7 @@ def file_readings(
             error = f"connection {connection.connection_id!r}: files of {name!r}, no stream of {connector.name}"
             fetch.outcomes[connection.connection_id, name + FileReader.suffix] = error
         found += [
-            Reading(connector, connection, stream, fetch, states, FileReader)
+            Reading(connector, connection, stream, fetch, states, pool, FileReader)
             for stream in connector.streams
             if not stream.path or stream.name in beside
             if not only or (connection.connection_id, stream.name + FileReader.suffix) in only
