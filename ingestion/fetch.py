@@ -7,11 +7,13 @@ other streams and connections go on.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from threading import Lock
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
@@ -21,6 +23,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 from dlt.extract import DltResource
+from dlt.sources.helpers.rest_client.paginators import BasePaginator
 
 from ingestion.connections import Connection, ConnectionsError
 from ingestion.connector import Connector, Stream, Window
@@ -503,7 +506,7 @@ class Reader:
         pages = self._client.pages(
             self._path(stream.path, fields),
             records=stream.records,
-            paginator=stream.paginator(),
+            paginator=_paginator(stream.paginator),
             method=stream.method,
             params=params,
             ends_on_empty_page=stream.ends_on_empty_page,
@@ -542,7 +545,7 @@ class Reader:
             for records, _ in self._client.pages(
                 self._path(parent.path, {}),
                 records=parent.records,
-                paginator=parent.paginator(),
+                paginator=_paginator(parent.paginator),
                 params={**parent.params, **params},
             ):
                 for record in records:
@@ -667,6 +670,16 @@ class Reader:
         }
         naive = {name: v.replace(tzinfo=None) if isinstance(v, datetime) else v for name, v in row.items()}
         return Marked(pa.Table.from_pylist([naive], FETCH_LOG), "fetch_log")
+
+
+def _paginator(make: Callable[[], BasePaginator]) -> BasePaginator:
+    return copy.deepcopy(_made(make))
+
+
+@cache
+def _made(make: Callable[[], BasePaginator]) -> BasePaginator:
+    """Kept as a pattern: to parse a paginator's paths takes longer than a page."""
+    return make()
 
 
 class _Names(dict[str, str]):

@@ -6,11 +6,15 @@ import itertools
 import multiprocessing
 import os
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 from dlt.sources.helpers.rest_client.auth import APIKeyAuth
@@ -106,6 +110,38 @@ def test_every_page_of_every_window_lands_once(lake: Lake) -> None:
         lake.extract(_connector(), _connection(server.url))
         lake.extract(_connector(), _connection(server.url))
     assert _ids(lake) == sorted(f"events:acme-app:{n}" for n in range(1, 20))
+
+
+def test_a_connection_whose_vendor_is_slow_keeps_nobody_elses_rows(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The load is committed while it waits for a page; it goes on from there, and asks for no page twice."""
+    monkeypatch.setattr(fetch, "PATIENCE", 0.1)
+    quick, slow, is_answered = App(), App(), Event()
+    quick.events = [_event(n, NOW - timedelta(hours=n)) for n in range(1, 5)]
+    slow.events = [_event(n, NOW - timedelta(hours=8 * n)) for n in range(1, 18)]
+    slow.before_page = lambda number: None if number != 4 or is_answered.wait(20) else Answer(status=500)
+    in_loads = "select connection_id, count(*) from landing_acme_app.{} join landing_acme_app._dlt_loads"
+    in_loads += " on _dlt_load_id = load_id group by 1 order by 1"
+    with vendor(quick) as one, vendor(slow) as other, ThreadPoolExecutor(1) as pool:
+        there = [_connection(one.url), replace(_connection(other.url), connection_id="acme-slow")]
+        run = pool.submit(lake.extract, _connector(), there)
+        try:
+            while not (landed := _rows_if_any(lake, in_loads.format("fetch_log"))) and not run.done():
+                time.sleep(0.05)
+            assert dict(landed).keys() >= {"acme-app"}
+            assert not run.done(), "the rows were committed only when the slow vendor had answered"
+            assert dict(_rows_if_any(lake, in_loads.format("events")))["acme-app"] == 4
+        finally:
+            is_answered.set()
+        assert run.result().failures == {}
+    assert dict(lake.query(in_loads.format("events"))) == {"acme-app": 4, "acme-slow": 17}
+    assert len({(r.query["from"], r.query.get("cursor")) for r in other.requests}) == len(other.requests)
+
+
+def _rows_if_any(lake: Lake, sql: str) -> list[tuple[Any, ...]]:
+    try:
+        return lake.query(sql)
+    except duckdb.CatalogException:
+        return []
 
 
 def test_an_event_that_appears_late_is_picked_up_at_the_next_deep_read(lake: Lake) -> None:
