@@ -6,6 +6,17 @@
     Events dated after their arrival or before SaaS existed were rejected on extraction; a hand-loaded one is here.
 #}
 {% macro latest_copies(copies) %}
+    with
+
+    repeated as (
+
+        select event_id
+        from {{ copies }}
+        group by 1
+        having count(*) > 1
+
+    )
+
     select
         event_id,
         event_id_kind,
@@ -38,38 +49,58 @@
         latest_occurred_at
     from (
         select
-            copies.*,
+            ranked.*,
             coalesce(exact_type.activity_class, any_type.activity_class, 'Base Event') as activity_class,
-            coalesce(exact_type.activity, any_type.activity, 'Unknown') as activity,
-            min(copies.occurred_at) over (partition by copies.event_id) as earliest_occurred_at,
-            max(copies.occurred_at) over (partition by copies.event_id) as latest_occurred_at,
-            row_number() over (
-                partition by copies.event_id
-                order by
-                    copies.loaded_at desc,
-                    copies.load_id desc,
-                    copies.occurred_at desc,
-                    copies.event_code desc nulls last,
-                    copies.user_email desc nulls last
-            ) as copy_rank
-        from {{ copies }} as copies
+            coalesce(exact_type.activity, any_type.activity, 'Unknown') as activity
+        from (
+            -- to rank is to sort, and of an event that came once there is nothing to rank
+            select
+                copies.*,
+                copies.occurred_at as earliest_occurred_at,
+                copies.occurred_at as latest_occurred_at,
+                1 as copy_rank
+            from {{ copies }} as copies
+            left join repeated
+                on copies.event_id = repeated.event_id
+            where repeated.event_id is null and {{ is_dated_soundly('copies') }}
+            union all
+            select
+                copies.*,
+                min(copies.occurred_at) over (partition by copies.event_id) as earliest_occurred_at,
+                max(copies.occurred_at) over (partition by copies.event_id) as latest_occurred_at,
+                row_number() over (
+                    partition by copies.event_id
+                    order by
+                        copies.loaded_at desc,
+                        copies.load_id desc,
+                        copies.occurred_at desc,
+                        copies.event_code desc nulls last,
+                        copies.user_email desc nulls last
+                ) as copy_rank
+            from {{ copies }} as copies
+            inner join repeated
+                on copies.event_id = repeated.event_id
+            where {{ is_dated_soundly('copies') }}
+        ) as ranked
         left join {{ ref('activity_types') }} as exact_type
             on
-                copies.connector = exact_type.connector
-                and copies.stream = exact_type.stream
-                and copies.event_code = exact_type.event_code
+                ranked.connector = exact_type.connector
+                and ranked.stream = exact_type.stream
+                and ranked.event_code = exact_type.event_code
         left join {{ ref('activity_types') }} as any_type
             on
-                copies.connector = any_type.connector
-                and copies.stream = any_type.stream
+                ranked.connector = any_type.connector
+                and ranked.stream = any_type.stream
                 and any_type.event_code = '*'
-        where
-            copies.occurred_at >= cast('2000-01-01' as timestamp)
-            and copies.occurred_at <= {{ dbt.dateadd('hour', 1, 'copies.loaded_at') }}
-    ) as ranked
-    where copy_rank = 1
+        where ranked.copy_rank = 1
+    ) as latest
     order by occurred_at
 {% endmacro %}
+
+{% macro is_dated_soundly(copies) -%}
+    {{ copies }}.occurred_at >= cast('2000-01-01' as timestamp)
+    and {{ copies }}.occurred_at <= {{ dbt.dateadd('hour', 1, copies ~ '.loaded_at') }}
+{%- endmacro %}
 
 
 {#
