@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 
 def pytest_sessionstart() -> None:
-    """What is imported stays; to look through it for garbage again and again takes a twelfth of the tests' time."""
-    gc.freeze()
+    """To look for garbage among all that dbt and dlt keep, again and again, takes a twelfth of the tests' time."""
     gc.set_threshold(50_000, 20, 50)
 
 
