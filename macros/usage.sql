@@ -196,7 +196,7 @@
 {%- endmacro %}
 
 
-{# The states of a seat (METRICS part 5); it is in the first one that fits. #}
+{# The states of a seat; it is in the first one that fits. #}
 {% macro seat_states() %}
     {{ return([
         'exempt', 'undeprovisioned', 'suspended', 'unknown', 'active', 'grace', 'never_used', 'idle'

@@ -1,7 +1,7 @@
 """Seats, what licences waste, and the access of people who left, counted from the sandbox's truth as in `recount`.
 
-It follows METRICS parts 5, 6 and 10 for a first run, at which every listing is read once: an account is then as old as
-it says, and has been since as it is now.
+It is about a first run, at which every listing is read once: an account is then as old as it says, and has been since
+as it is now.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from tests.recount_licenses import recounted_licenses
 
 # A seed each: noon; late on the day on which Europe's clocks change; the morning after America's did.
 WORLDS = {1: "2026-01-31T12:00Z", 2: "2026-03-29T22:30Z", 3: "2025-11-03T05:10Z"}
-# What the product's features read: PRODUCT_DB.md, in PostgreSQL's words.
+# What the product's features read: a contract, in PostgreSQL's words.
 CONTRACT: dict[str, dict[str, str]] = {
     "user_app_usage": {
         "org_id": "text",

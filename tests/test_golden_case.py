@@ -1,4 +1,4 @@
-"""The golden case of METRICS: what each table says of it, and what once its only source falls silent."""
+"""The golden case, computed by hand: what each table says of it, and what once its only source falls silent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ START = "2025-10-01 07:00"  # midnight in Los Angeles
 
 
 def golden_case(warehouse: Warehouse) -> None:
-    """METRICS part 13, as Google Workspace tells it: what had arrived on 31 January, then erin's late use.
+    """The golden case, as Google Workspace tells it: what had arrived on 31 January, then erin's late use.
 
     Six hold one of the eight seats that were bought, at 120 a year.
     """
