@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import socket
+import subprocess
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -220,7 +223,6 @@ def test_a_backfill_and_a_replay_find_nothing_more_and_name_the_connections_ther
     ("words", "says"),
     [
         (("dbt", "build"), "Completed successfully"),
-        (("dbt", "docs", "generate"), "Catalog written"),
         (("dlt", "pipeline", "zoom", "info"), "landing_zoom"),
         (("sqlfluff", "lint", "models/marts/product/user_app_usage.sql"), "All Finished"),
     ],
@@ -230,3 +232,47 @@ def test_the_tools_own_commands_work_in_the_clone(ran: Ran, words: tuple[str, ..
     done = ran.site.command(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert says in done.stdout + done.stderr
+
+
+def test_the_docs_show_a_table_and_its_feature_in_a_browser_and_ask_nobody_else(ran: Ran, tmp_path: Path) -> None:
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium on this machine")
+    generated = ran.site.command("dbt", "docs", "generate")
+    assert "Catalog written" in generated.stdout, generated.stdout + generated.stderr
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    asked = tmp_path / "asked.json"
+
+    def looked_at(page: str) -> str:
+        words = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", f"--log-net-log={asked}"]
+        words += ["--virtual-time-budget=30000", "--dump-dom", f"http://127.0.0.1:{port}/#!/{page}"]
+        shown = subprocess.run([browser, *words], check=True, capture_output=True, text=True)  # noqa: S603
+        text = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", shown.stdout, flags=re.DOTALL)
+        return " ".join(text.split())
+
+    with (tmp_path / "served").open("w") as said:
+        server = ran.site.start("dbt", "docs", "serve", "--no-browser", "--port", str(port), output=said)
+    try:
+        wait_until(lambda: can_connect(port), seconds=60)
+        assert "Who uses which SaaS app" in looked_at("overview")
+        told = looked_at("model/model.app_usage.user_app_usage")
+        for words in ("One row per customer, person and app", "days_since_last_used", "as_of_date - last_used_date"):
+            assert words in told
+        feature = "The product's page of a person and of an app's users"
+        assert feature in looked_at("exposure/exposure.app_usage.usage_by_person")
+    finally:
+        server.terminate()
+        server.wait()
+    requests = [event.get("params", {}) for event in json.loads(asked.read_text())["events"]]
+    # what the browser asks for itself has no page as its initiator
+    by_pages = {r["url"] for r in requests if "url" in r and r.get("initiator", "").startswith("http")}
+    assert by_pages
+    assert [url for url in by_pages if not url.startswith(f"http://127.0.0.1:{port}/")] == []
+
+
+def can_connect(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
