@@ -18,19 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
-from rich.table import Table
 
 from ingestion.config import ConfigError, Settings, parse_instant
+from ingestion.terminal import err, out, print_status, print_summary, shown_progress
 
 if TYPE_CHECKING:  # dlt and dbt take a second to import: `--help` does without
-    from ingestion.flow import Flow, Progress, Summary
-    from ingestion.publish import Generation, Status
+    from ingestion.flow import Flow
     from ingestion.sandbox import Options
-    from ingestion.status import Gap, StreamStatus
 
 app = typer.Typer(
     help=__doc__,
@@ -42,8 +36,6 @@ app = typer.Typer(
 )
 sandbox_app = typer.Typer(help="The vendors' APIs on localhost, with a seeded and known truth.", no_args_is_help=True)
 app.add_typer(sandbox_app, name="sandbox")
-
-out, err = Console(), Console(stderr=True)
 
 
 class Exit(IntEnum):
@@ -374,48 +366,10 @@ def status(
         }
         print(json.dumps(document, default=str, indent=2))
     else:
-        _print_status(found, missing, shown, settings.now)
+        print_status(found, missing, shown, settings.now)
     if oldest is not None and (published_at is None or (settings.now - published_at).total_seconds() > oldest):
         err.print(f"[bold red]The last publish was more than {limit} ago[/]")
         raise typer.Exit(Exit.TOO_OLD)
-
-
-def _print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, now: datetime) -> None:
-    table = Table("connection", "stream", "last fetch", "complete through", "rejected", box=None)
-    for s in found:
-        outcome = f"[red]{s.error}[/]" if s.outcome == "failed" else f"{s.fetched_at:%Y-%m-%d %H:%M}"
-        through = f"{s.complete_through:%Y-%m-%d %H:%M}" if s.complete_through else "[red]never[/]"
-        table.add_row(s.connection_id, s.stream, outcome, through, str(s.rejected or ""))
-    if found:
-        out.print(table)
-    if missing:
-        gaps = Table("connection", "stream", "missing days", "", "what to do", box=None)
-        for gap in missing:
-            days = f"{gap.first_date}" if gap.first_date == gap.last_date else f"{gap.first_date} to {gap.last_date}"
-            state = f"[red]{gap.state}[/]" if gap.state == "lost" else gap.state
-            gaps.add_row(gap.connection_id, gap.stream, days, state, gap.advice)
-        out.print("", gaps, sep="\n")
-    if shown.generation_id is None or shown.published_at is None:
-        out.print("\nNothing was published yet: app-usage run")
-        return
-    out.print(
-        f"\n[bold]Published[/] generation {shown.generation_id} at {shown.published_at:%Y-%m-%d %H:%M} UTC"
-        + (f"; [red]held: {shown.held}[/]" if shown.held else ""),
-        highlight=False,
-    )
-    tables = Table("table", "generation", "last change", "age", "rows", "rejected", "shards", box=None)
-    for t in shown.tables:
-        changed = f"{t.changed_at:%Y-%m-%d %H:%M}" if t.changed_at else ""
-        age = f"{(now - t.changed_at).total_seconds() / 3600:,.1f} h" if t.changed_at else ""
-        tables.add_row(t.name, t.generation_id, changed, age, f"{t.rows:,}", str(t.rejected or ""), f"{t.percent} %")
-    out.print(tables)
-    for t in shown.tables:
-        for reason in t.reasons:
-            out.print(f"[red]rejected by {t.name}:[/] {escape(reason)}", highlight=False)
-    orgs = Table("customer", "complete through", box=None)
-    for org, day in shown.complete_through.items():
-        orgs.add_row(org, f"{day}" if day else "[red]never[/]")
-    out.print("", orgs, sep="\n")
 
 
 @sandbox_app.command(epilog="Example: [bold]app-usage sandbox serve --write .dlt[/]")
@@ -493,100 +447,17 @@ def _once(flow: Flow, command: str, **arguments: Any) -> Exit:
 
     summary = Summary()
     code = Exit.DONE
-    with _progress() as progress:
+    with shown_progress() as progress:
         try:
             getattr(flow, command)(summary, progress, **arguments)
         except FlowErrors as error:
             progress.step("")
             err.print(f"[bold red]failed:[/] {error}", highlight=False, soft_wrap=True)
             code = Exit.FAILED
-    _print_summary(flow, summary)
+    print_summary(flow, summary)
     if code is Exit.DONE and summary.extracted is not None and summary.extracted.failures:
         code = Exit.SOME_CONNECTIONS_FAILED
     return code
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Bars on a terminal; lines of text where there is none."""
-    from ingestion.flow import Progress
-
-    if not out.is_terminal:
-        yield Progress(step=lambda name: print(f"{datetime.now(UTC):%H:%M:%S} {name} …", flush=True) if name else None)
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description:9}"), BarColumn(), TextColumn("{task.fields[what]}"))
-    with Bars(*columns, TimeElapsedColumn(), console=out, transient=True) as bars:
-        tasks: dict[str, Any] = {}
-        rows: dict[str, int] = {}
-        lock = threading.Lock()
-
-        def step(name: str) -> None:
-            for task in tasks.values():
-                bars.update(task, total=1, completed=1)
-            if name:
-                tasks[name] = bars.add_task(name, total=None, what="")
-
-        def count(connector: str, more: int) -> None:
-            with lock:
-                rows[connector] = rows.get(connector, 0) + more
-                what = ", ".join(f"{name} {number:,}" for name, number in sorted(rows.items()))
-            bars.update(tasks["extract"], what=what)
-
-        def node(kind: str, name: str) -> None:
-            bars.update(tasks["build"], what=f"{kind} {name}")
-
-        yield Progress(step=step, rows=count, node=node)
-
-
-def _print_summary(flow: Flow, summary: Summary) -> None:
-    extracted, generation = summary.extracted, summary.generation
-    if extracted is not None:
-        table = Table("connector", "new rows", title="Extracted", title_justify="left", box=None)
-        for connector, rows in sorted(extracted.rows.items()):
-            table.add_row(connector, f"{rows:,}")
-        table.columns[1].justify = "right"
-        out.print(table, "", sep="\n")
-        for (connection, stream), error in sorted(extracted.failures.items()):
-            err.print(f"[yellow]{connection}, {stream}: {error}[/]", highlight=False, soft_wrap=True)
-    if summary.is_built_before:
-        out.print("[bold]Built[/] nothing: no new loads, no changed model", highlight=False)
-    if summary.built is not None:
-        built = summary.built
-        out.print(f"[bold]Built[/] {len(built.seconds)} models, {built.tests} tests passed", highlight=False)
-        for warning in built.warnings:
-            err.print(f"[yellow]{warning}[/]", highlight=False, soft_wrap=True)
-    if generation is not None:
-        _print_generation(generation)
-    seconds = " · ".join(f"{step} {value:.1f} s" for step, value in summary.seconds.items())
-    out.print(f"\n[dim]{seconds}[/]", highlight=False)
-    if generation is not None:
-        _print_next_steps(flow)
-
-
-def _print_generation(generation: Generation) -> None:
-    if generation.repaired:
-        err.print(f"[yellow]repaired: {escape(generation.repaired)}[/]", highlight=False, soft_wrap=True)
-    if not generation.changed:
-        out.print(f"[bold]Published[/] nothing new: generation {generation.generation_id} stands", highlight=False)
-        return
-    table = Table("table", "rows", "written", "deleted", title=f"Published, generation {generation.generation_id}")
-    table.title_justify, table.box = "left", None
-    for result in generation.tables:
-        table.add_row(result.name, f"{result.rows:,}", f"{result.upserted:,}", f"{result.deleted:,}")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    out.print("", table, sep="\n")
-
-
-def _print_next_steps(flow: Flow) -> None:
-    from ingestion.postgres import PrivatePostgres
-
-    private = PrivatePostgres(flow.settings.home / "postgres")
-    is_private = str(private.socket_folder) in flow.product_url.replace("%2F", "/")
-    lines = ["app-usage status", "uv run dbt docs generate && uv run dbt docs serve"]
-    if is_private:
-        lines.append(f'{private.psql("product")} -c "select * from app_usage.user_app_usage limit 10"')
-    out.print("\n[bold]Look further[/]", *lines, sep="\n  ", highlight=False, soft_wrap=True)
 
 
 # ---- arguments
