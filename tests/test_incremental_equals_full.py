@@ -400,7 +400,7 @@ def test_a_merge_adds_nobody_and_a_source_that_falls_silent_makes_nobody_idle(
                 rows += fetches(*connection, start=START, at=LATER)
         warehouse.land(connector, "later", {"fetch_log": rows})
     warehouse.build()
-    shown = f"',' || sources || ',' like '%,{silent},%'"
+    shown = f"',' || usage.sources || ',' like '%,{silent},%'"
     assert warehouse.query(f"select * from analytics.user_app_usage where usage_known and {shown}") == []
     assert warehouse.query(
         "select seats.* from analytics.license_seats as seats"

@@ -104,12 +104,12 @@ counted as (
         app_id,
         usage_date,
         cast(sum(case when window_days = 1 then step else 0 end) as bigint) as user_count,
+        {%- for days in [7, 28, 30, 90] %}
+        cast(sum(case when window_days = {{ days }} then step else 0 end) as bigint) as step_{{ days }},
+        {%- endfor %}
         cast(coalesce(sum(event_count), 0) as bigint) as event_count,
         cast(coalesce(sum(week_arrival), 0) as bigint) as week_arrivals,
         cast(coalesce(sum(month_arrival), 0) as bigint) as month_arrivals
-        {%- for days in [7, 28, 30, 90] %},
-        cast(sum(case when window_days = {{ days }} then step else 0 end) as bigint) as step_{{ days }}
-        {%- endfor %}
     from steps
     group by 1, 2, 3
 
@@ -124,12 +124,12 @@ recounted_days as (
         counted.app_id,
         counted.usage_date,
         counted.user_count,
+        {%- for days in [7, 28, 30, 90] %}
+        counted.step_{{ days }},
+        {%- endfor %}
         counted.event_count,
         counted.week_arrivals,
         counted.month_arrivals
-        {%- for days in [7, 28, 30, 90] %},
-        counted.step_{{ days }}
-        {%- endfor %}
     from counted
     inner join recounted
         on counted.org_id = recounted.org_id and counted.usage_date >= recounted.recount_from
@@ -139,12 +139,12 @@ recounted_days as (
         null as app_id,
         known.usage_date,
         null as user_count,
+        {%- for days in [7, 28, 30, 90] %}
+        null as step_{{ days }},
+        {%- endfor %}
         null as event_count,
         null as week_arrivals,
         null as month_arrivals
-        {%- for days in [7, 28, 30, 90] %},
-        null as step_{{ days }}
-        {%- endfor %}
     from {{ this }} as known
     inner join recounted
         on known.org_id = recounted.org_id and known.usage_date >= recounted.recount_from

@@ -60,7 +60,9 @@ final as (
         ) as block_number,
         cohorts.cohort_size,
         case when retention.usage_known then coalesce(active.active, 0) end as active,
-        case when retention.usage_known then {{ rate('coalesce(active.active, 0)', 'cohorts.cohort_size') }} end as share,
+        case
+            when retention.usage_known then {{ rate('coalesce(active.active, 0)', 'cohorts.cohort_size') }}
+        end as share,
         cohorts.cohort_size < 5 as is_small,
         retention.usage_known,
         retention.is_final,

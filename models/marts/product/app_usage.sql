@@ -97,12 +97,11 @@ active as (
     select
         org_id,
         app_id,
-        avg(cast(case when person_class = 'human' then active_days_30 end as double precision)) as avg_active_days_30,
-        avg(cast(case when person_class = 'human' then volume_30 end as double precision)) as avg_volume_30,
         {%- for class in others %}
-        sum(case when person_class = '{{ class }}' then 1 else 0 end) as {{ class }}_accounts_30
-        {{- ',' if not loop.last }}
+        sum(case when person_class = '{{ class }}' then 1 else 0 end) as {{ class }}_accounts_30,
         {%- endfor %}
+        avg(cast(case when person_class = 'human' then active_days_30 end as double precision)) as avg_active_days_30,
+        avg(cast(case when person_class = 'human' then volume_30 end as double precision)) as avg_volume_30
     from volumes
     group by 1, 2
 
