@@ -39,7 +39,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 FIXTURES = PROJECT / "tests" / "fixtures"
 VENDORS = {"zoom", "okta", "google_workspace", "slack", "product"}
 # Columns that say when and in which order loads were seen; all others say what happened.
-BOOKKEEPING = {"ledger_id", "last_loaded_at"}
+BOOKKEEPING = {"ledger_id", "last_loaded_at", "evidence_load_id"}
 
 # Where the workers share what dbt parsed; a fixture says it.
 parses = Path()

@@ -241,3 +241,8 @@ def test_access_after_leaving_is_found_and_closes_when_the_person_is_back(on_duc
     product(on_duckdb, "p2", people=[back, *leavers[1:]])
     on_duckdb.build()
     assert [row[0] for row in on_duckdb.rows("analytics.offboarded_access", *found)] == ["bo"]
+    history = ("person_id", "severity", "dbt_valid_from", "dbt_valid_to")
+    assert on_duckdb.rows("analytics_snapshots.offboarded_access_snapshot", *history) == [
+        ("ann", 1, datetime(2026, 1, 20, 12), datetime(2026, 1, 20, 12)),
+        ("bo", 3, datetime(2026, 1, 20, 12), None),
+    ]
