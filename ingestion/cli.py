@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import signal
 import sys
@@ -36,6 +37,16 @@ app = typer.Typer(
 )
 sandbox_app = typer.Typer(help="The vendors' APIs on localhost, with a seeded and known truth.", no_args_is_help=True)
 app.add_typer(sandbox_app, name="sandbox")
+
+
+# Of 19 as the least. Beside the product's database on one machine, the product's queries come first.
+PRIORITY = 10
+
+
+def main() -> None:
+    """The command, as work in the background."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(PRIORITY, os.getpriority(os.PRIO_PROCESS, 0)))
+    app()
 
 
 class Exit(IntEnum):
