@@ -140,6 +140,7 @@ class Stream:
     variants: tuple[Mapping[str, Any], ...] = ({},)  # the request once for each of these further parameters
     for_each: str = ""  # a setting that holds a list: the request once per entry, `{item}` in the path
     needs: str = ""  # a setting without which the connection has no such stream: what not every customer has
+    unless: str = ""  # a setting with which it has none: what another stream then stands for
     total: str = ""  # dotted path of the vendor's own count: an empty page with a count is a failure, not silence
     base_url: str = ""  # where it differs from the connector's
     order: Literal["newest_first", "oldest_first", "unsorted"] = "unsorted"

@@ -230,6 +230,7 @@ def readings(
         for connection in connections
         for stream in connector.streams
         if stream.path and (not stream.needs or stream.needs in connection.settings)
+        if not stream.unless or stream.unless not in connection.settings
         if stream.kind == "events" or not (fetch.span or fetch.is_replay)  # listings are read in full at every run
         if not only or (connection.connection_id, stream.name) in only
     ]

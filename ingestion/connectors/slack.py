@@ -1,10 +1,14 @@
-"""Slack: audit logs of Enterprise Grid, users, who is billed.
+"""Slack: audit logs of Enterprise Grid or access logs of other paid plans, users, who is billed.
 
-A user token with `auditlogs:read`, `users:read` and `admin`.
+A user token with `auditlogs:read` (Enterprise Grid), `users:read` and `admin`. `access_logs = true` in the settings
+reads the access logs in place of the audit logs.
 How the API behaves:
 - `oldest` and `latest` are whole seconds and both inclusive; logs come newest first, up to 9,999 a page;
 - the cursor must be sent with the same `oldest`, or paging runs past the lower bound;
 - the Web API answers 200 with `ok: false` when a call failed;
+- an access log has a row per user, address and client, with its first and last access: `date_last` moves on, and what
+  was in between is seen only by who reads often. The newest first access comes first, so that a row that moved may be
+  anywhere, and all are read every two hours. Before the first read, only the last access of each row is known;
 - `team.billableInfo` is a map from user id to a flag;
 - a 429 carries `Retry-After`.
 """
@@ -41,6 +45,7 @@ CONNECTOR = Connector(
             name="audit_logs",
             kind="events",
             path="/audit/v1/logs",
+            unless="access_logs",
             records="entries",
             paginator=_pages,
             params={"limit": 9999},
@@ -63,6 +68,31 @@ CONNECTOR = Connector(
                 Column("entity_type", "$.entity.type"),
                 Column("ip_address", "$.context.ip_address"),
                 Column("user_agent", "$.context.ua"),
+            ),
+        ),
+        Stream(
+            name="access_logs",
+            kind="events",
+            base_url=_WEB_API,
+            path="/api/team.accessLogs",
+            needs="access_logs",
+            records="logins",
+            paginator=_pages,
+            params={"limit": 999},  # 1,000 is too much for pages by cursor
+            order="newest_first",
+            # how long a row is kept is not said
+            window=Window(params={}, retention=timedelta(days=365)),
+            # not documented: the common case, and a day for what is rare
+            lateness=Lateness(usual=timedelta(hours=1), rare=timedelta(days=1)),
+            key=Key(("$.user_id", "$.ip", "$.user_agent", "$.date_last"), "aggregate_key"),
+            occurred_at=Column("occurred_at", "$.date_last", "timestamp", "epoch_s"),
+            columns=(
+                Column("user_id", "$.user_id"),
+                Column("user_name", "$.username"),
+                Column("ip_address", "$.ip"),
+                Column("user_agent", "$.user_agent"),
+                Column("first_access_at", "$.date_first", "timestamp", "epoch_s"),
+                Column("access_count", "$.count", "bigint"),
             ),
         ),
         Stream(

@@ -104,11 +104,12 @@ class Settings(Mapping[str, Any]):
 
 
 def small_pages(connector: Connector) -> Connector:
-    """The connector with offsets that count in pages of the kit's size; nothing else about it changes."""
+    """The connector with offsets that count in pages of the kit's size, and all of its streams."""
 
     streams = [
         replace(
             stream,
+            unless="",
             paginator=_shrunk(stream.paginator),
             parent=stream.parent and replace(stream.parent, paginator=_shrunk(stream.parent.paginator)),
         )
