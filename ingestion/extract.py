@@ -13,11 +13,11 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Semaphore
 from typing import Any
 
 import dlt
@@ -153,10 +153,11 @@ def extract(
     # held open: DuckDB does not stand it when one thread opens the file while another closes it as its last user
     with (
         warehouse.pipeline("product").sql_client(),
-        ThreadPoolExecutor(PARALLEL_CONNECTORS, thread_name_prefix="connector") as pool,
+        ThreadPoolExecutor(max(len(by_connector), 1), thread_name_prefix="connector") as pool,
     ):
+        turns = Semaphore(PARALLEL_CONNECTORS)
         runs = [
-            pool.submit(_run_connector, warehouse, connectors[name], group, fetch, report)
+            pool.submit(_in_turn, turns, warehouse, connectors[name], group, fetch, report)
             for name, group in sorted(by_connector.items())
         ]
         for run in runs:
@@ -190,7 +191,14 @@ def extract_product(warehouse: Warehouse, url: str, report: Extracted) -> None:
     report.rows["product"] = sum(table.num_rows for table in tables.values())
 
 
+def _in_turn(turns: Semaphore, *arguments: Any) -> None:
+    with ExitStack() as turn:
+        turn.enter_context(turns)
+        _run_connector(turn.close, *arguments)
+
+
 def _run_connector(
+    make_room: Callable[[], None],
     warehouse: Warehouse,
     connector: Connector,
     connections: list[Connection],
@@ -220,6 +228,8 @@ def _run_connector(
                 going_on = [stream for stream in bringing if not stream.is_done]
                 again = fetch.unfinished - {stream.key for stream in going_on}
                 fetch.unfinished -= again
+                if not again:
+                    make_room()  # what kept its neighbours waiting keeps no other connector waiting
         finally:
             pool.shutdown(cancel_futures=True)  # what still reads asks the warehouse, which is about to be closed
         report.loads[connector.name] = landing.loads()

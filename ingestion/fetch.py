@@ -195,9 +195,10 @@ class Reading:
         load.begin()
         while not self.is_done:
             step = self.look()
-            if not wait([step], POLL).done:
-                if load.is_over:
-                    return
+            wait([step], POLL)
+            if load.is_over:
+                return
+            if not step.done():
                 continue
             item = step.result()
             kept.clear()

@@ -113,27 +113,34 @@ def test_every_page_of_every_window_lands_once(lake: Lake) -> None:
 
 
 def test_a_connection_whose_vendor_is_slow_keeps_nobody_elses_rows(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The load is committed while it waits for a page; it goes on from there, and asks for no page twice."""
+    """Those of its own connector and of the next land while it waits for a page; then it goes on from that page."""
     monkeypatch.setattr(fetch, "PATIENCE", 0.1)
+    monkeypatch.setattr(extract, "PARALLEL_CONNECTORS", 1)
     quick, slow, is_answered = App(), App(), Event()
     quick.events = [_event(n, NOW - timedelta(hours=n)) for n in range(1, 5)]
     slow.events = [_event(n, NOW - timedelta(hours=8 * n)) for n in range(1, 18)]
     slow.before_page = lambda number: None if number != 4 or is_answered.wait(20) else Answer(status=500)
-    in_loads = "select connection_id, count(*) from landing_acme_app.{} join landing_acme_app._dlt_loads"
-    in_loads += " on _dlt_load_id = load_id group by 1 order by 1"
+    known = {"acme_app": _connector(), "other_app": replace(_connector(), name="other_app")}
+    landed = "select connection_id, count(*) from landing_{}.events join landing_{}._dlt_loads"
+    landed += " on _dlt_load_id = load_id where connection_id <> 'acme-slow' group by 1"
     with vendor(quick) as one, vendor(slow) as other, ThreadPoolExecutor(1) as pool:
-        there = [_connection(one.url), replace(_connection(other.url), connection_id="acme-slow")]
-        run = pool.submit(lake.extract, _connector(), there)
+        there = [
+            _connection(one.url),
+            replace(_connection(other.url), connection_id="acme-slow"),
+            replace(_connection(one.url), connection_id="other", connector="other_app"),
+        ]
+        run = pool.submit(extract.extract, lake.warehouse, there, known, now=NOW, sleep=lake.slept.append)
         try:
-            while not (landed := _rows_if_any(lake, in_loads.format("fetch_log"))) and not run.done():
+            while (
+                not all(found := [_rows_if_any(lake, landed.format(name, name)) for name in known]) and not run.done()
+            ):
                 time.sleep(0.05)
-            assert dict(landed).keys() >= {"acme-app"}
             assert not run.done(), "the rows were committed only when the slow vendor had answered"
-            assert dict(_rows_if_any(lake, in_loads.format("events")))["acme-app"] == 4
+            assert found == [[("acme-app", 4)], [("other", 4)]]
         finally:
             is_answered.set()
         assert run.result().failures == {}
-    assert dict(lake.query(in_loads.format("events"))) == {"acme-app": 4, "acme-slow": 17}
+    assert lake.query("select count(*) from landing_acme_app.events where connection_id = 'acme-slow'") == [(17,)]
     assert len({(r.query["from"], r.query.get("cursor")) for r in other.requests}) == len(other.requests)
 
 
