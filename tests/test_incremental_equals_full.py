@@ -1,8 +1,9 @@
 """Histories drawn at random: built load by load, killed on the way, they end as one build of everything does.
 
-What is drawn: customers in several time zones; events that come late, twice, corrected, moved to another day or after a
-newer copy; loads that are split, cut off, resumed, and committed in the opposite order of their ids; connections that
-fail for days; accounts that are suspended, deleted and licensed; addresses that turn out to be somebody's and do not.
+What is drawn: customers whose time zones are told late or change; events that come late, twice, corrected, moved to
+another day or after a newer copy; loads that are split, cut off, resumed, and committed in the opposite order of their
+ids; connections that fail for days; accounts that are suspended, deleted and licensed; addresses that turn out to be
+somebody's and do not.
 
 `HISTORIES=200 uv run pytest -n 0 tests/test_incremental_equals_full.py` draws so many, other ones every time.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ class Load:
 class Step:
     loads: list[Load] = field(default_factory=list)
     people: list[Row] = field(default_factory=list)
+    zones: dict[str, str | None] = field(default_factory=dict)  # org -> time zone
     stops_after: str | None = None
 
 
@@ -101,6 +103,12 @@ class Step:
 class History:
     orgs: list[str]
     steps: list[Step]
+
+    @property
+    def has_moves(self) -> bool:
+        """A customer went from one time zone to another: only the builds on the way can know when."""
+        known = [{step.zones[org_id] for step in self.steps} - {None} for org_id in self.orgs]
+        return any(len(zones) > 1 for zones in known)
 
     def whole(self) -> dict[str, Tables]:
         """All that ever landed, by connector."""
@@ -115,7 +123,9 @@ def event(draw: Draw, orgs: list[str], number: int) -> list[tuple[int, str, str,
     """The copies of an event, later ones corrected: (step at which it was fetched, connector, table, row)."""
     connector, stream = draw(st.sampled_from(sorted(STREAMS)))
     org_id = draw(st.sampled_from(orgs))
-    name = draw(st.sampled_from([f"{person}@{org_id}.com" for person in PEOPLE] + ["ann@home.net", f"noreply@{org_id}.com"]))
+    name = draw(
+        st.sampled_from([f"{person}@{org_id}.com" for person in PEOPLE] + ["ann@home.net", f"noreply@{org_id}.com"])
+    )
     has_id = draw(st.booleans())
     app_name = draw(st.sampled_from(["Zoom", "Figma", "Some Tool"]))
     day = draw(st.sampled_from(DAYS))
@@ -196,7 +206,13 @@ def fetch_logs(draw: Draw, org_id: str, connector: str) -> list[tuple[int, str, 
         outcome = draw(st.sampled_from(["complete", "complete", "complete", "failed", "gap"]))
         through = None if outcome == "complete" else read_to
         rows = fetches(
-            connector, f"{org_id}-{connector}", org_id, start=read_to, at=clock, outcome=outcome, complete_through=through
+            connector,
+            f"{org_id}-{connector}",
+            org_id,
+            start=read_to,
+            at=clock,
+            outcome=outcome,
+            complete_through=through,
         )
         logs += [(step, connector, "fetch_log", row) for row in rows]
         if outcome != "failed":
@@ -214,6 +230,11 @@ def histories(draw: Draw) -> History:
     for connector in {"google_workspace", *connectors, *(connector for _, connector, _, _ in arrivals)}:
         arrivals += [log for org_id in orgs for log in fetch_logs(draw, org_id, connector)]
     steps = [Step() for _ in CLOCKS]
+    for org_id in orgs:
+        changes_at = draw(st.integers(1, len(CLOCKS) - 1))
+        before = draw(st.sampled_from([ZONES[org_id], ZONES[org_id], None, "Europe/London"]))
+        for number, step in enumerate(steps):
+            step.zones[org_id] = before if number < changes_at else ZONES[org_id]
     ids = iter(draw(st.permutations([f"{number:02}" for number in range(4 * len(CLOCKS) * 2)])))
     for begun, step in enumerate(steps):
         for connector in sorted({connector for _, connector, _, _ in arrivals}):
@@ -246,6 +267,7 @@ def is_eventful(history: History) -> bool:
         len(history.orgs) == 2
         and {load.connector for load in loads} == {connector for connector, _ in STREAMS}
         and outcomes == {"complete", "failed", "gap"}
+        and not history.has_moves
         and any(load.is_cut_off for load in loads)
         and any(step.stops_after for step in history.steps)
     )
@@ -263,7 +285,7 @@ def people(draw: Draw, org_id: str) -> list[Row]:
     return rows
 
 
-def land_product(warehouse: Warehouse, load_id: str, orgs: dict[str, str], employees: list[Row]) -> None:
+def land_product(warehouse: Warehouse, load_id: str, orgs: dict[str, str | None], employees: list[Row]) -> None:
     warehouse.land(
         "product",
         load_id,
@@ -279,14 +301,10 @@ def land_product(warehouse: Warehouse, load_id: str, orgs: dict[str, str], emplo
     )
 
 
-def in_zone(orgs: list[str]) -> dict[str, str]:
-    return {org_id: ZONES[org_id] for org_id in orgs}
-
-
 def land_step_by_step(warehouse: Warehouse, history: History) -> None:
     cut_off: list[Load] = []
     for number, step in enumerate(history.steps):
-        land_product(warehouse, f"p{number}", in_zone(history.orgs), step.people)
+        land_product(warehouse, f"p{number}", step.zones, step.people)
         for load in cut_off:
             warehouse.land(load.connector, load.load_id, {})
         for load in step.loads:
@@ -300,7 +318,7 @@ def land_at_once(warehouse: Warehouse, history: History, *, neighbour: str | Non
 
     `neighbour` is one more customer, who has all that the first one has, in another time zone.
     """
-    orgs = in_zone(history.orgs)
+    orgs = dict(history.steps[-1].zones)
     employees = history.steps[-1].people
     if neighbour is not None:
         orgs |= {neighbour: "Pacific/Kiritimati"}
@@ -348,18 +366,24 @@ def new_warehouse(untested_project: Path, tmp_path_factory: pytest.TempPathFacto
 def test_a_history_built_step_by_step_ends_as_one_built_at_once(
     history: History, new_warehouse: Callable[[], Warehouse]
 ) -> None:
-    stepwise, at_once = new_warehouse(), new_warehouse()
+    stepwise = new_warehouse()
     land_step_by_step(stepwise, history)
     incremental = told(stepwise, history.orgs)
     stepwise.build("--full-refresh")
     same(incremental, told(stepwise, history.orgs))
 
+    if history.has_moves:
+        return
+
     # loads split, shuffled and repeated, nothing late, and one more customer: all the same
+    at_once = new_warehouse()
     land_at_once(at_once, history, neighbour="neighbour")
     at_once.build()
     same(incremental, told(at_once, history.orgs))
     # who lives by another clock did as much, on whatever days
-    counted = "select sum(event_count) from analytics.fct_app_usage_daily where app_id = 'google_workspace' and org_id = "
+    counted = (
+        "select sum(event_count) from analytics.fct_app_usage_daily where app_id = 'google_workspace' and org_id = "
+    )
     assert at_once.query(f"{counted} 'neighbour'") == at_once.query(f"{counted} '{history.orgs[0]}'")
 
 
@@ -382,7 +406,7 @@ def test_a_merge_adds_nobody_and_a_source_that_falls_silent_makes_nobody_idle(
         for name in PEOPLE
         if name != "bob"
     ]
-    land_product(warehouse, "p2", in_zone(history.orgs), merged)
+    land_product(warehouse, "p2", history.steps[-1].zones, merged)
     warehouse.build()
     together = users(warehouse)
     assert together.keys() == apart.keys()
