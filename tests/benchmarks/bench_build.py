@@ -236,13 +236,17 @@ def growth(folder: Path, days: int, people: int, new: int, memory: str, builds: 
         bench.build()
     files = [each.warehouse.home / "warehouse.duckdb" for each in (bench, fresh)]
     fresh.warehouse.home.mkdir()
-    with fresh.connection() as connection:
-        connection.execute(f"attach '{files[0]}' as grown (read_only)")
+    with bench.connection() as connection:  # dbt has the file open, as this database
+        connection.execute(f"attach '{files[1]}' as fresh")
         landed = "select table_schema, table_name from information_schema.tables where table_schema like 'landing_%'"
         for schema, table in connection.execute(landed).fetchall():
-            connection.execute(f"create schema if not exists {schema}")
-            connection.execute(f"create table {schema}.{table} as from grown.{schema}.{table}")
+            connection.execute(f"create schema if not exists fresh.{schema}")
+            connection.execute(f"create table fresh.{schema}.{table} as from {schema}.{table}")
+        connection.execute("detach fresh")
     fresh.build()
+    for each in (bench, fresh):
+        with each.connection() as connection:
+            connection.execute("checkpoint")
     return files[0].stat().st_size / 1e6, files[1].stat().st_size / 1e6
 
 
