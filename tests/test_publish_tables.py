@@ -274,7 +274,7 @@ def test_a_wider_column_keeps_its_grants_and_what_else_hangs_on_it_is_named_and_
     )
     may = f"select has_column_privilege('{role}', 'app_usage.usage', 'active_days', 'select with grant option')"
     widened(world)
-    with pytest.raises(PublishError, match="the constraint some_days .*, the index app_usage.by_days hang on"):
+    with pytest.raises(PublishError, match=r"the constraint some_days .*, the index app_usage\.by_days hang on"):
         world.publish()
     world.query("drop index app_usage.by_days; alter table app_usage.usage drop constraint some_days")
     world.publish()
