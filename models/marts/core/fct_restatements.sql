@@ -13,11 +13,10 @@ days_told as (
 retold as (
 
     select
-        days_told.*,
         {%- for figure in figures %}
-        lag({{ figure }}) over (partition by org_id, app_id, usage_date order by telling) as old_{{ figure }}
-        {{- ',' if not loop.last }}
+        lag({{ figure }}) over (partition by org_id, app_id, usage_date order by telling) as old_{{ figure }},
         {%- endfor %}
+        days_told.*
     from days_told
 
 ),
