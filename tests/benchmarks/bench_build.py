@@ -23,6 +23,7 @@ from pathlib import Path
 
 import duckdb
 
+from tests import flow_support
 from tests.flow_support import copy_project
 from tests.models_support import Row, Warehouse, fetches, org, utc
 
@@ -103,6 +104,7 @@ class Figures:
 class Bench:
     def __init__(self, folder: Path, days: int, people: int, memory: str) -> None:
         project = copy_project(folder / "project", data_tests=False)
+        flow_support.parses = folder
         profile = project / "profiles.example.yml"
         text = profile.read_text(encoding="utf-8").replace(
             "TimeZone: UTC", f"memory_limit: {memory}\n        TimeZone: UTC"
