@@ -59,14 +59,10 @@ class ExtractError(Exception):
 
 @dataclass
 class Extracted:
-    """What a run brought: rows by connector, and why connections failed, by (connection, stream).
-
-    `loads` tells a connector's completed loads apart from those of any other moment: their number and the newest.
-    """
+    """What a run brought: rows by connector, and why connections failed, by (connection, stream)."""
 
     rows: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
-    loads: dict[str, str] = field(default_factory=dict)
 
     @property
     def failed_connections(self) -> list[str]:
@@ -103,8 +99,8 @@ class Warehouse:
         return pipeline
 
     def landed(self) -> dict[str, str]:
-        """The connectors of which something has landed, whoever read them: what tells their completed loads apart
-        from those of any other moment, as `Extracted.loads` does.
+        """The connectors of which something has landed, whoever read them: their completed loads' number and newest,
+        which tells this moment apart from any other.
         """
         with self.pipeline("product").sql_client() as client:
             with client.execute_query(LANDED) as cursor:
@@ -172,8 +168,6 @@ def extract_product(warehouse: Warehouse, url: str, report: Extracted) -> None:
     pipeline = warehouse.pipeline("product")
     state = pipeline.state.get("sources", {}).get("product", {})
     if state.get("content") == content:
-        with pipeline.sql_client() as client:
-            report.loads["product"] = _Landing(client).loads()
         return
 
     def rows(table: pa.Table) -> Any:
@@ -186,8 +180,6 @@ def extract_product(warehouse: Warehouse, url: str, report: Extracted) -> None:
             yield dlt.resource(rows, name=name, write_disposition="replace", columns=product.hints(name))(table)
 
     _load(pipeline, source())
-    with pipeline.sql_client() as client:
-        report.loads["product"] = _Landing(client).loads()
     report.rows["product"] = sum(table.num_rows for table in tables.values())
 
 
@@ -232,7 +224,6 @@ def _run_connector(
                     make_room()  # what kept its neighbours waiting keeps no other connector waiting
         finally:
             pool.shutdown(cancel_futures=True)  # what still reads asks the warehouse, which is about to be closed
-        report.loads[connector.name] = landing.loads()
     report.failures.update({key: error for key, error in outcomes.items() if error is not None})
 
 
@@ -340,13 +331,6 @@ class _Landing:
             connection_id,
             stream.name,
         )
-
-    def loads(self) -> str:
-        """What tells the completed loads of now apart from those of another moment."""
-        completed = self._query(
-            "_dlt_loads", "select count(*) as n, max(load_id) as newest from {table} where status = 0"
-        )
-        return "" if completed is None else str(completed.to_pylist()[0])
 
     def _query(self, table: str, sql: str, *parameters: Any) -> pa.Table | None:
         client = self._client

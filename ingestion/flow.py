@@ -156,13 +156,10 @@ class Flow:
     def run(self, summary: Summary, progress: Progress) -> None:
         """Extract, build, publish. What was done before an exception is in `summary`."""
         self.extract(summary, progress)
-        if self._last_build().get("inputs") == self._inputs(summary):
-            summary.is_built_before = True
-        else:
-            self.build(summary, progress)
+        self.build(summary, progress)
         self.publish(summary, progress)
 
-    def _inputs(self, summary: Summary) -> dict[str, object]:
+    def _inputs(self, landed: Mapping[str, str]) -> dict[str, object]:
         """All that a build's result depends on: the completed loads, the project's files, the clock if it is given.
 
         A build from the same inputs gives the same tables and the same test results, so it need not be made again.
@@ -170,7 +167,7 @@ class Flow:
         """
         now = self.settings.now.replace(minute=self.settings.now.minute // 15 * 15, second=0, microsecond=0)
         return {
-            "loads": summary.extracted.loads if summary.extracted else {},
+            "loads": landed,
             "project": newest_change(self.settings.project),
             "target": self.settings.target,
             "now": now.isoformat() if self.settings.is_now_given else None,
@@ -220,19 +217,24 @@ class Flow:
     def build(
         self, summary: Summary, progress: Progress, *, select: str | None = None, full_refresh: bool = False
     ) -> None:
-        """Landing tables into tested marts."""
+        """Landing tables into tested marts; nothing, where these were made of the same."""
         progress.step("build")
         with _timed(summary, "build"):
+            landed = self.warehouse.landed()
+            inputs = self._inputs(landed)
+            if select is None and not full_refresh and self._last_build().get("inputs") == inputs:
+                summary.is_built_before = True
+                return
             self._built_file.unlink(missing_ok=True)
             summary.built = self._builder.build(
-                landed=self.warehouse.landed(),
+                landed=landed,
                 now=self.settings.now if self.settings.is_now_given else None,
                 select=select,
                 full_refresh=full_refresh,
                 on_node=progress.node,
             )
             if select is None:
-                build = {"invocation_id": summary.built.invocation_id, "inputs": self._inputs(summary)}
+                build = {"invocation_id": summary.built.invocation_id, "inputs": inputs}
                 self._built_file.write_text(json.dumps(build))
 
     def publish(
