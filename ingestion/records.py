@@ -10,7 +10,7 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -128,6 +128,10 @@ class RecordTyper:
         self._counted = _COUNTED.empty_table()
         self.ids = pa.chunked_array([], pa.string())
         self.has_nameless = False
+
+    def tick(self) -> None:
+        """What is typed from now on was fetched after all that was typed before, by the least that a clock can tell."""
+        self._fetched_at += timedelta(microseconds=1)
 
     def type(self, records: Iterable[Record], parent: Mapping[str, str]) -> Typed:
         """Type a batch. `parent` holds the fields of the listing that the records hang under."""

@@ -74,8 +74,11 @@
                         copies.loaded_at desc,
                         copies.load_id desc,
                         copies.occurred_at desc,
+                        -- of copies that came at once any, but always the same
                         copies.event_code desc nulls last,
-                        copies.user_email desc nulls last
+                        copies.status desc,
+                        copies.user_email desc nulls last,
+                        copies.account_id desc nulls last
                 ) as copy_rank
             from {{ copies }} as copies
             inner join repeated

@@ -14,6 +14,7 @@ from ingestion.cli import app
 from ingestion.connectors import connectors
 from ingestion.sandbox import Options, Sandbox
 from ingestion.status import Gap, gaps, streams
+from ingestion.terminal import out
 from tests.flow_support import Keyed, NewSite, Site, differences, recounted, run, sandbox_of
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -137,7 +138,7 @@ def test_a_malformed_record_is_set_aside_and_its_neighbours_are_not(failing: Cas
 
 
 def test_a_gap_closes_when_the_vendor_answers_again_and_is_lost_when_it_has_forgotten(
-    from_a_later_day_on: Case, tmp_path: Path
+    from_a_later_day_on: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = from_a_later_day_on.site.copy(tmp_path / "home", "healed")
     okta = connectors()["okta"]
@@ -156,5 +157,6 @@ def test_a_gap_closes_when_the_vendor_answers_again_and_is_lost_when_it_has_forg
         advice = "the vendor has forgotten them; event files can bring them"
         forgotten = Gap("globex-okta", "system_log", first, date(2026, 1, 28), "lost", advice)
         assert gaps(flow.warehouse, "analytics", streams(flow.warehouse)) == [forgotten]
-    told = " ".join(CliRunner().invoke(app, ["status"], env={**site.environment(), "COLUMNS": "200"}).output.split())
+    monkeypatch.setattr(out, "width", 200)
+    told = " ".join(CliRunner().invoke(app, ["status"], env=site.environment()).output.split())
     assert f"globex-okta system_log {first} to 2026-01-28 lost {advice}" in told
