@@ -50,7 +50,7 @@ class PositionPaginator(JSONResponseCursorPaginator):
     def _is_behind(self, record: msgspec.Raw) -> bool:
         try:
             return datetime.fromisoformat(msgspec.json.decode(record)["created_at"]) > self._end
-        except (msgspec.MsgspecError, KeyError, TypeError, ValueError):
+        except (msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError):
             return False  # a record without a usable time ends in the rejected records, not here
 
 
