@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:  # dlt and dbt take a second to import: `--help` does without
     from ingestion.flow import Flow, Progress, Summary
@@ -106,7 +106,8 @@ def _print_next_steps(flow: Flow) -> None:
 
 
 def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, now: datetime) -> None:
-    table = Table("connection", "stream", "last fetch", "complete through", "rejected", box=None)
+    # an id is there to be copied: what stands beside it is broken first
+    table = Table(Column("connection", no_wrap=True), "stream", "last fetch", "complete through", "rejected", box=None)
     for s in found:
         outcome = f"[red]{s.error}[/]" if s.outcome == "failed" else f"{s.fetched_at:%Y-%m-%d %H:%M}"
         through = f"{s.complete_through:%Y-%m-%d %H:%M}" if s.complete_through else "[red]never[/]"
@@ -114,7 +115,7 @@ def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, n
     if found:
         out.print(table)
     if missing:
-        gaps = Table("connection", "stream", "missing days", "", "what to do", box=None)
+        gaps = Table(Column("connection", no_wrap=True), "stream", "missing days", "", "what to do", box=None)
         for gap in missing:
             days = f"{gap.first_date}" if gap.first_date == gap.last_date else f"{gap.first_date} to {gap.last_date}"
             state = f"[red]{gap.state}[/]" if gap.state == "lost" else gap.state
@@ -131,7 +132,7 @@ def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, n
     tables = Table("table", "generation", "last change", "age", "rows", "rejected", "shards", box=None)
     for t in shown.tables:
         changed = f"{t.changed_at:%Y-%m-%d %H:%M}" if t.changed_at else ""
-        age = f"{(now - t.changed_at).total_seconds() / 3600:,.1f} h" if t.changed_at else ""
+        age = f"{max(0, (now - t.changed_at).total_seconds()) / 3600:,.1f} h" if t.changed_at else ""
         tables.add_row(t.name, t.generation_id, changed, age, f"{t.rows:,}", str(t.rejected or ""), f"{t.percent} %")
     out.print(tables)
     for t in shown.tables:

@@ -6,10 +6,10 @@ import itertools
 import multiprocessing
 import os
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -24,6 +24,7 @@ from ingestion import extract, fetch
 from ingestion.connections import Connection
 from ingestion.connector import Column, Connector, Key, Lateness, Parent, Stream, Window
 from ingestion.status import streams
+from tests.publish_support import wait_until
 from tests.support import NOW, Answer, Lake, Request, vendor
 
 PAGE = 3
@@ -132,13 +133,10 @@ def test_a_connection_whose_vendor_is_slow_keeps_nobody_elses_rows(lake: Lake, m
         ]
         run = pool.submit(extract.extract, lake.warehouse, there, known, now=NOW, sleep=lake.slept.append)
         try:
-            while (
-                not all(found := [_rows_if_any(watching, landed.format(name, name)) for name in known])
-                and not run.done()
-            ):
-                time.sleep(0.05)
+            found = partial(map, lambda name: _rows_if_any(watching, landed.format(name, name)), known)
+            wait_until(lambda: all(found()) or run.done(), seconds=60)
             assert not run.done(), "the rows were committed only when the slow vendor had answered"
-            assert found == [[("acme-app", 4)], [("other", 4)]]
+            assert list(found()) == [[("acme-app", 4)], [("other", 4)]]
         finally:
             is_answered.set()
         assert run.result().failures == {}
