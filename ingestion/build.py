@@ -7,6 +7,7 @@ so it is imported when there is something to build: a run that finds nothing new
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -88,7 +89,8 @@ class Builder:
             arguments.append("--full-refresh")
         leave_out_debug_events()
         result = dbtRunner(manifest=self._manifest, callbacks=[_progress(on_node)]).invoke(arguments)
-        reset_adapters()  # type: ignore[no-untyped-call]  # lets go of the DuckDB file
+        reset_adapters()  # type: ignore[no-untyped-call]
+        _let_go_of_duckdb()
         built = self._read(result)
         if select is None:
             self._staged = dict(landed)
@@ -147,6 +149,13 @@ class Builder:
             tests=sum(entry.node.resource_type in ("test", "unit_test") for entry in results),
             warnings=[f"{e.node.name}: {e.message}" for e in results if e.status == "warn"],
         )
+
+
+def _let_go_of_duckdb() -> None:
+    """dbt keeps the file open until its process ends; others shall read it while this one pauses."""
+    module = sys.modules.get("dbt.adapters.duckdb.connections")
+    if module is not None:
+        module.DuckDBConnectionManager.close_all_connections()
 
 
 def leave_out_debug_events() -> None:

@@ -9,15 +9,16 @@ from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import psycopg2
 import pytest
 from filelock import FileLock
 from xdist.scheduler import LoadScopeScheduling
 
+from ingestion.build import Builder
 from ingestion.postgres import PrivatePostgres
-from tests import flow_support
-from tests.flow_support import NewSite, Site, copy_project
+from tests.flow_support import PARSES, NewSite, Site, copy_project, parse_once
 
 if TYPE_CHECKING:
     from tests.models_support import Warehouse
@@ -89,8 +90,10 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _parses(shared_folder: Path) -> None:
-    flow_support.parses = shared_folder
+def _parses(shared_folder: Path) -> Iterator[None]:
+    os.environ[PARSES] = str(shared_folder)
+    with mock.patch.object(Builder, "parse", parse_once):
+        yield
 
 
 @pytest.fixture(scope="session")

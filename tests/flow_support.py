@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import chdir, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -21,12 +21,15 @@ from unittest import mock
 import duckdb
 import psycopg2
 import yaml
+from click.testing import Result
 from dbt.contracts.graph.manifest import Manifest
 from dbt.parser.manifest import extended_mashumaro_encoder, extended_mashumuro_decoder
 from filelock import FileLock
+from typer.testing import CliRunner
 
 from ingestion import flow as flow_module
-from ingestion.build import newest_change
+from ingestion.build import Builder, newest_change
+from ingestion.cli import app
 from ingestion.config import Settings
 from ingestion.flow import Flow, Progress, Summary, prepared
 from ingestion.postgres import SUPERUSER, PrivatePostgres
@@ -41,9 +44,10 @@ VENDORS = {"zoom", "okta", "google_workspace", "slack", "product"}
 # Columns that say when and in which order loads were seen; all others say what happened.
 BOOKKEEPING = {"ledger_id", "last_loaded_at", "evidence_load_id"}
 
-# Where the workers share what dbt parsed; a fixture says it.
-parses = Path()
+# Says, also to child processes, where all of them share what dbt parsed.
+PARSES = "TESTS_PARSES"
 _PARSED: dict[str, tuple[Manifest, bytes]] = {}
+_parse = Builder.parse
 
 Rows = list[tuple[Any, ...]]
 Keyed = dict[tuple[Any, ...], dict[str, Any]]
@@ -58,6 +62,7 @@ def copy_project(folder: Path, *, data_tests: bool = True) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("dbt_project.yml", "profiles.example.yml"):
         shutil.copyfile(PROJECT / name, folder / name)
+    shutil.copyfile(PROJECT / "profiles.example.yml", folder / "profiles.yml")
     for name in ("models", "macros", "seeds", "snapshots", "tests/dbt"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("*__unit_tests.yml"))
     for staging in list((folder / "models" / "staging").iterdir()):
@@ -78,13 +83,15 @@ def _untested(declared: Any) -> Any:
     return [_untested(value) for value in declared] if isinstance(declared, list) else declared
 
 
-def parsed_once(project: Path, kind: str, parse: Callable[[], tuple[Manifest, bytes]]) -> tuple[Manifest, bytes]:
+def parsed_once(project: Path, target: str, parse: Callable[[], tuple[Manifest, bytes]]) -> tuple[Manifest, bytes]:
     """What dbt makes of a project as it is: the first of all workers who asks parses, for seconds, the others read.
 
-    `parse` gives the manifest, and what dbt wrote of it; `kind` says what else these depend on.
+    `parse` gives the manifest, and what dbt wrote of it.
     """
-    asked = sha256(f"{project} {kind} {newest_change(project)}".encode()).hexdigest()[:16]
+    clock = "told" if os.environ.get("APP_USAGE_NOW") else "looked up"  # which the models' references follow
+    asked = sha256(f"{project} {target} {clock} {newest_change(project)}".encode()).hexdigest()[:16]
     if asked not in _PARSED:
+        parses = Path(os.environ[PARSES])
         kept, written = (parses / f"{asked}.{form}" for form in ("msgpack", "json"))
         with FileLock(parses / f"{asked}.lock"):
             if not kept.exists():
@@ -94,6 +101,25 @@ def parsed_once(project: Path, kind: str, parse: Callable[[], tuple[Manifest, by
         manifest = Manifest.from_msgpack(kept.read_bytes(), decoder=extended_mashumuro_decoder)
         _PARSED[asked] = manifest, written.read_bytes()
     return _PARSED[asked]
+
+
+def parse_once(builder: Builder) -> Path:
+    """In place of Builder.parse. What dbt makes of a project for PostgreSQL holds the name of the database."""
+    settings, stamp = builder._settings, newest_change(builder._settings.project)
+    if settings.target != "duckdb" or stamp <= builder._stamp:
+        return _parse(builder)
+
+    def parse() -> tuple[Manifest, bytes]:
+        text = _parse(builder).read_bytes()
+        assert builder._manifest is not None
+        return builder._manifest, text
+
+    builder._manifest, text = parsed_once(settings.project, settings.target, parse)
+    builder._stamp, builder._staged = stamp, {}
+    file = settings.target_path / "manifest.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(text)
+    return file
 
 
 @dataclass(frozen=True)
@@ -135,26 +161,12 @@ class Site:
         settings = Settings(self.project, self.home, self.target, now, is_now_given, self.product_url, connections)
         unhurried = partial(flow_module.extract, sleep=lambda seconds: None)
         with mock.patch.object(flow_module, "extract", unhurried), prepared(settings, options) as flow:
-            if self.target == "duckdb":
-                self._parse_once(flow)
             yield flow
 
-    def _parse_once(self, flow: Flow) -> None:
-        """The models' references follow whether the clock is given. PostgreSQL's hold the name of the database."""
-        builder, file = flow._builder, flow.settings.target_path / "manifest.json"
-        now = flow.settings.now.isoformat() if flow.settings.is_now_given else None
-
-        def parse() -> tuple[Manifest, bytes]:
-            os.environ.pop("APP_USAGE_NOW", None)
-            os.environ |= {"APP_USAGE_NOW": now} if now else {}
-            text = builder.parse().read_bytes()
-            assert builder._manifest is not None
-            return builder._manifest, text
-
-        builder._manifest, text = parsed_once(self.project, "now" if now is None else "at a given time", parse)
-        builder._stamp = newest_change(self.project)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(text)
+    def invoke(self, *words: str) -> Result:
+        """`app-usage` in this process: for what a new one, which takes seconds to start, would not do otherwise."""
+        with chdir(self.project):
+            return CliRunner().invoke(app, words, env=self.environment() | {"COLUMNS": "200"})
 
     def command(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command of this environment (`app-usage`, `dbt`, …) as a user gives it, in the project's folder."""

@@ -173,7 +173,8 @@ class Warehouse:
         leave_out_debug_events()
         manifest = None
         if arguments[0] == "build" and "--vars" not in arguments:
-            manifest, _ = parsed_once(self.project, self.target, lambda: (invoke("parse"), b""))
+            file = self.home / "target" / "manifest.json"
+            manifest, _ = parsed_once(self.project, self.target, lambda: (invoke("parse"), file.read_bytes()))
             arguments = (*arguments, "--no-write-json")
         result = invoke(*arguments, manifest=manifest)
         results = list(getattr(result, "results", []))
@@ -181,13 +182,17 @@ class Warehouse:
         assert not (succeeds and failed), "\n".join(failed)
         return results
 
-    def build(self, *arguments: str, tests: bool = False) -> list[Any]:
-        """`dbt build` of what has landed; with the tests of the data if the test is about them."""
+    def build(self, *arguments: str, of: str = "", tests: bool = False) -> list[Any]:
+        """`dbt build` of what has landed, or of what the tables in `of` are made from; with the tests of the data if
+        the test is about them.
+        """
         landed = {schema for (schema,) in self.query("select distinct table_schema from information_schema.tables")}
         folders = sorted(path for path in self.project.glob("models/staging/*/") if path.name != "product")
         others = [f"fqn:staging.{path.name}" for path in folders if f"landing_{path.name}" not in landed]
         without = ["--exclude-resource-type", "unit_test", *(() if tests else ("test",))]
-        return self.dbt("build", *without, *(["--exclude", *others] if others else []), *arguments)
+        selected = ["--indirect-selection", "cautious", "--select", *(f"+{table}" for table in of.split())]
+        left_out = ["--exclude", *others] if others else []
+        return self.dbt("build", *without, *left_out, *(selected if of else []), *arguments)
 
 
 def utc(text: str) -> datetime:

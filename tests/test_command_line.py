@@ -16,7 +16,6 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from ingestion.cli import app
@@ -46,11 +45,6 @@ def ran(new_site: NewSite) -> Ran:
     first = site.command("app-usage", "run", *WORLD)
     assert first.returncode == 0, first.stdout + first.stderr
     return Ran(site, first)
-
-
-def invoked(site: Site, *words: str) -> Result:
-    """`app-usage` in this process: for what a new one, which takes seconds to start, would not do otherwise."""
-    return CliRunner().invoke(app, words, env=site.environment() | {"COLUMNS": "200"})
 
 
 def written(site: Site) -> dict[str, Rows]:
@@ -91,7 +85,7 @@ def test_a_second_run_at_once_says_who_holds_the_lock(ran: Ran) -> None:
     before = written(ran.site)
     with Lock(settings_of(ran.site), "run --every 5m"):
         refused = ran.site.command("app-usage", "run", *WORLD)
-        told = invoked(ran.site, "status")
+        told = ran.site.invoke("status")
     assert refused.returncode == 1
     holder = f"`app-usage run --every 5m` (process {os.getpid()}, since 20"
     assert holder in refused.stderr
@@ -169,12 +163,14 @@ def test_a_failing_test_leaves_the_product_on_its_last_generation(ran: Ran, tmp_
     (project / "tests" / "dbt" / "assert_time_stands_still.sql").write_text(claim, encoding="utf-8")
     site, before = replace(ran.site, project=project), ran.site.published()
     world = (*WORLD[:-1], "2026-02-02T12:00:00Z")
-    failed = site.command("app-usage", "run", *world)
-    assert failed.returncode == 1
+    failed = site.invoke("run", *world)
+    assert failed.exit_code == 1
     assert "assert_time_stands_still" in failed.stderr
     assert "nothing is published" in failed.stderr
-    refused = site.command("app-usage", "publish")
-    assert refused.returncode == 1
+    look = f"import duckdb; duckdb.connect({str(site.home / 'warehouse.duckdb')!r})"
+    assert site.command("python", "-c", look).returncode == 0  # a process that stays lets others look in its pauses
+    refused = site.invoke("publish")
+    assert refused.exit_code == 1
     assert "app-usage build" in refused.stderr
     assert differences(site.published(), before) == []
     assert site.product("select max(generation_id) from app_usage.generations") == [("00000001",)]
@@ -191,7 +187,7 @@ def test_check_says_what_a_change_would_add_and_refuses_what_it_would_break(ran:
     del columns["wau"]
     columns["dau"]["data_type"] = "text"
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    other = invoked(ran.site, "check", "--state", str(tmp_path))
+    other = ran.site.invoke("check", "--state", str(tmp_path))
     assert other.exit_code == 1
     assert [" ".join(line.split()) for line in other.stdout.splitlines()] == [
         "breaks org_usage.dau: bigint, was text",
@@ -199,7 +195,7 @@ def test_check_says_what_a_change_would_add_and_refuses_what_it_would_break(ran:
         "org_usage.wau: a new column, bigint",
     ]
     assert "meta.publish.drop" in other.stderr
-    nothing = invoked(ran.site, "check", "--state", str(tmp_path / "nowhere"))
+    nothing = ran.site.invoke("check", "--state", str(tmp_path / "nowhere"))
     assert nothing.exit_code == 1
     assert "nowhere/manifest.json to compare with" in nothing.stderr
 
@@ -208,10 +204,10 @@ def test_a_backfill_and_a_replay_find_nothing_more_and_name_the_connections_ther
     world = (*WORLD, "--connector")
     span = ("backfill", "--from", "2026-01-10", "--to", "2026-01-12")
     for command in (span, ("replay",)):
-        again = invoked(ran.site, *command, *world, "zoom")
+        again = ran.site.invoke(*command, *world, "zoom")
         assert (again.exit_code, again.stderr) == (0, "")
         assert "zoom 0" in " ".join(again.stdout.split())
-    unknown = invoked(ran.site, *span, *world, "zoomm")
+    unknown = ran.site.invoke(*span, *world, "zoomm")
     assert unknown.exit_code == 1
     assert "no connection of connector zoomm; the connections are acme-google-workspace" in unknown.stderr
 

@@ -89,8 +89,8 @@ def during_publish(progress: Progress) -> None:
     progress.table = lambda step: kill() if step == "write user_app_usage" else None
 
 
-IN_THE_WORKING_FOLDER = (after_extract, in_the_middle_of_a_load)
-POINTS = {point.__name__: point for point in (between_two_pages, *IN_THE_WORKING_FOLDER, during_dbt, during_publish)}
+_POINTS = (between_two_pages, after_extract, in_the_middle_of_a_load, during_dbt, during_publish)
+POINTS = {point.__name__: point for point in _POINTS}
 
 
 def run_and_die(site: Site, point: str) -> None:
@@ -135,7 +135,7 @@ def test_a_kill_loses_and_doubles_nothing(undisturbed: Undisturbed, tmp_path: Pa
     assert differences(killed.published(), undisturbed.before) == []
 
     resumed = [killed]
-    if POINTS[point] in IN_THE_WORKING_FOLDER:
+    if POINTS[point] is in_the_middle_of_a_load:
         without_dlt = killed.copy(tmp_path / "without_dlt", f"{killed.database}_without_dlt")
         shutil.rmtree(without_dlt.home / "dlt")
         resumed.append(without_dlt)

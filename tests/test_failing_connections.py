@@ -51,8 +51,8 @@ def from_the_start(new_site: NewSite) -> Case:
     site = new_site()
     words = [word for fault in FAULTS.items() for word in ("--fault", "=".join(fault))]
     words += ["--orgs", "2", "--people", "8", "--start", "2025-12-22", "--now", NOW.isoformat()]
-    done = site.command("app-usage", "run", *words)
-    assert done.returncode == 3, done.stdout + done.stderr
+    done = site.invoke("run", *words)
+    assert done.exit_code == 3, done.output
     assert {line.split(",")[0] for line in done.stderr.splitlines()} == SILENT.keys()
     return case(site, Sandbox(replace(WORLD, faults=FAULTS), NOW), None)
 

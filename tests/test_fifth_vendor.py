@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.flow_support import FIXTURES, PROJECT, NewSite, Site, copy_project
+from tests.flow_support import FIXTURES, PROJECT, NewSite, Site, copy_project, run
 from tests.support import Answer, Request, vendor
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -33,7 +33,7 @@ MEMBERS = {
 }
 
 
-def run(project: Path, site: Site, connections: Path) -> None:
+def run_copy(project: Path, site: Site, connections: Path) -> None:
     """A run of the copy: its own `ingestion` is found before the one that is installed."""
     code = "from ingestion.cli import app; app()"
     done = subprocess.run(  # noqa: S603
@@ -61,9 +61,10 @@ def test_a_vendor_is_one_python_file_one_staging_folder_and_one_seed_row(new_sit
     """Added to a project that has run before."""
     project = copy_project(tmp_path, data_tests=False)
     shutil.copytree(PROJECT / "ingestion", project / "ingestion", ignore=shutil.ignore_patterns("__pycache__"))
-    site = new_site()
+    site = new_site(project=project)
     site.fill_product({"acme": "UTC"}, {"ada": "ada@acme.example", "bob": "bob@acme.example"})
-    run(project, site, site.write_connections())
+    with site.flow(None, NOW, connections=site.write_connections()) as flow:
+        run(flow)
     assert site.published()["user_app_usage"] == {}
 
     quill = FIXTURES / "fifth_vendor"
@@ -73,7 +74,7 @@ def test_a_vendor_is_one_python_file_one_staging_folder_and_one_seed_row(new_sit
         seed.write((quill / "activity_types.csv").read_text(encoding="utf-8"))
     with vendor(answer) as server:
         entry = {"connector": "quill", "base_url": server.url, "start_date": "2026-01-01"}
-        run(project, site, site.write_connections(entry))
+        run_copy(project, site, site.write_connections(entry))
 
     users = site.published()["user_app_usage"]
     assert users.keys() == {("acme", "ada", "discovered:quill"), ("acme", "bob", "discovered:quill")}

@@ -25,6 +25,7 @@ from tests.models_support import (
 
 AS_OF = date(2026, 1, 31)
 START = "2025-10-01 07:00"
+SEATS = "license_seats license_utilization fct_seat_days fct_license_days offboarded_access"
 
 
 def listing(
@@ -73,7 +74,7 @@ def test_seats_and_contracts_are_told_for_every_day_as_they_were(warehouse: Ware
         warehouse.land("google_workspace", day, listing(day, **changes))
         if day == "2026-01-12 12:00":
             product(warehouse, "p2", {**plan, "purchased": 7})
-        warehouse.build()
+        warehouse.build(of=SEATS)
 
     days = warehouse.rows("analytics.fct_license_days", "license_date", "purchased", "assigned", "suspended")
     assert days == [
@@ -84,15 +85,15 @@ def test_seats_and_contracts_are_told_for_every_day_as_they_were(warehouse: Ware
     # nobody ever used it: what is not unassigned is idle
     assert wasted == pytest.approx(5 * 11 + 7 * 6)
 
-    step_by_step = warehouse.contents()
-    warehouse.build("--full-refresh")
-    assert warehouse.contents() == step_by_step
+    step_by_step = warehouse.contents(*SEATS.split())
+    warehouse.build("--full-refresh", of=SEATS)
+    assert warehouse.contents(*SEATS.split()) == step_by_step
 
     at_once = on_duckdb
     product(at_once, "p2", {**plan, "purchased": 7})
     for day, changes in steps.items():
         at_once.land("google_workspace", day, listing(day, **changes))
-    at_once.build()
+    at_once.build(of=SEATS)
     # accounts can be told again from what has landed; what a contract was before it changed, only a snapshot knows
     assert at_once.contents("fct_seat_days") == warehouse.contents("fct_seat_days")
     assert at_once.rows("analytics.fct_license_days", "min(purchased)", order_by="1") == [(7,)]
@@ -109,18 +110,18 @@ def test_a_snapshot_records_changes_and_deletions_by_the_builds_clock(on_duckdb:
     dropped = contract("acme", "figma", "Editor", 3, None)
     product(on_duckdb, "p1", kept, dropped, app_states=[sanctioned])
     on_duckdb.land("google_workspace", "g1", listing("2026-01-10 12:00", [user("ann", "2026-01-10 12:00")]))
-    on_duckdb.build()
+    on_duckdb.build(of="fct_license_days app_states_snapshot accounts_snapshot")
     first = on_duckdb.rows("analytics_snapshots.contracts_snapshot", "app_id", "dbt_valid_from", "dbt_valid_to")
     assert first == [("figma", datetime(2026, 1, 10, 12), None), ("google_workspace", datetime(2026, 1, 10, 12), None)]
 
-    on_duckdb.build("--full-refresh")  # no snapshot is made anew
+    on_duckdb.build("--full-refresh", of="contracts_snapshot")  # no snapshot is made anew
     assert first == on_duckdb.rows("analytics_snapshots.contracts_snapshot", "app_id", "dbt_valid_from", "dbt_valid_to")
 
     closed = {**sanctioned, "state": "closed", "changed_at": utc("2026-01-12")}
     product(on_duckdb, "p2", {**kept, "annual_price": 20}, app_states=[sanctioned, closed])
     gone = user("ann", "2026-01-12 12:00", is_suspended=True)
     on_duckdb.land("google_workspace", "g2", listing("2026-01-12 12:00", [gone]))
-    on_duckdb.build()
+    on_duckdb.build(of="fct_license_days app_states_snapshot accounts_snapshot")
     then, now = datetime(2026, 1, 10, 12), datetime(2026, 1, 12, 12)
     assert on_duckdb.rows(
         "analytics_snapshots.contracts_snapshot", "app_id", "annual_price", "dbt_valid_from", "dbt_valid_to"
@@ -194,7 +195,7 @@ def test_a_seat_behind_a_source_that_fails_is_unknown_and_costs_nothing(on_duckd
     product(on_duckdb, "p1", contract("acme", "google_workspace", PLAN, 1, "365.00"))
     at = "2026-01-10 12:00"
     on_duckdb.land("google_workspace", "g1", listing(at, [user("ann", at)], [held("ann", at)]))
-    on_duckdb.build()
+    on_duckdb.build(of="license_utilization")
     state = ("seat_state", "usage_known")
     assert on_duckdb.rows("analytics.license_seats", *state) == [("idle", True)]
     assert on_duckdb.rows("analytics.license_utilization", "utilization_rate", "potential_annual_savings") == [(0, 365)]
@@ -205,7 +206,7 @@ def test_a_seat_behind_a_source_that_fails_is_unknown_and_costs_nothing(on_duckd
     okta = fetches("okta", "acme-okta", "acme", start=START, at="2026-01-20 12:00")
     on_duckdb.land("google_workspace", "g2", {"fetch_log": failing})
     on_duckdb.land("okta", "o1", {"fetch_log": okta})
-    on_duckdb.build()
+    on_duckdb.build(of="license_utilization")
     assert on_duckdb.rows("analytics.license_seats", *state) == [("unknown", False)]
     columns = ("unknown", "utilization_rate", "reclaimable_seats", "potential_annual_savings", "data_complete_ratio")
     assert on_duckdb.rows("analytics.license_utilization", *columns) == [(1, None, 0, 0, 0)]
@@ -226,20 +227,20 @@ def test_access_after_leaving_is_found_and_closes_when_the_person_is_back(on_duc
     on_duckdb.land("google_workspace", "g1", listing(first, [user(name, first) for name in ("ann", "bo", "cy")]))
     closed = [user("bo", at, is_suspended=True), user("cy", at, is_gone=True)]
     on_duckdb.land("google_workspace", "g2", listing(at, closed, [held("bo", at)], logins))
-    on_duckdb.build()
+    on_duckdb.build(of="offboarded_access_snapshot")
     found = ("person_id", "severity", "evidence_event_id", "evidence_at", "detected_at")
     evidence = ("login:acme-google:late", datetime(2026, 1, 11), datetime(2026, 1, 20, 12))
     assert on_duckdb.rows("analytics.offboarded_access", *found) == [
         ("ann", 1, *evidence),
         ("bo", 3, None, None, datetime(2026, 1, 20, 12)),
     ]
-    before = on_duckdb.contents()
-    on_duckdb.build("--full-refresh")
-    assert on_duckdb.contents() == before
+    before = on_duckdb.contents("offboarded_access")
+    on_duckdb.build("--full-refresh", of="offboarded_access_snapshot")
+    assert on_duckdb.contents("offboarded_access") == before
 
     back = employee("acme", "ann", left_on=left, started_on=date(2026, 1, 19))
     product(on_duckdb, "p2", people=[back, *leavers[1:]])
-    on_duckdb.build()
+    on_duckdb.build(of="offboarded_access_snapshot")
     assert [row[0] for row in on_duckdb.rows("analytics.offboarded_access", *found)] == ["bo"]
     history = ("person_id", "severity", "dbt_valid_from", "dbt_valid_to")
     assert on_duckdb.rows("analytics_snapshots.offboarded_access_snapshot", *history) == [

@@ -30,6 +30,11 @@ from tests.models_support import (
 if TYPE_CHECKING:
     from tests.conftest import NewWarehouse
 
+# The tables that log-ins alone decide, of which the ledger is what builds told in between.
+TOLD = ("fct_app_usage_daily", "app_usage_daily", "app_usage", "app_usage_periods", "app_retention", "user_app_usage")
+USAGE = " ".join((*TOLD, "fct_restatements"))
+DAYS = "fct_app_usage_daily app_usage_daily data_freshness"
+
 
 def arrivals() -> Iterator[tuple[str, dict[str, list[Row]]]]:
     """Loads in the order in which they complete: late, repeated, corrected, moved and slow ones."""
@@ -87,8 +92,8 @@ def test_loads_one_by_one_end_as_one_build_and_as_a_full_refresh(warehouse: Ware
     land_people(warehouse)
     for load_id, tables in arrivals():
         warehouse.land("google_workspace", load_id, tables)
-        warehouse.build()
-    step_by_step = warehouse.contents()
+        warehouse.build(of=USAGE)
+    step_by_step = warehouse.contents(*TOLD)
     used = warehouse.rows("analytics.fct_app_usage_daily where event_count > 0", "account_key", "usage_date")
     assert [day.day for name, day in used if name == "bob@acme.com"] == [24, 9, 22]
     alice = [day.day for name, day in used if name == "alice@acme.com"]
@@ -106,16 +111,16 @@ def test_loads_one_by_one_end_as_one_build_and_as_a_full_refresh(warehouse: Ware
     ]
     ledger = warehouse.contents("fct_restatements")
 
-    warehouse.build("--full-refresh")
-    assert warehouse.contents() == step_by_step
+    warehouse.build("--full-refresh", of=USAGE)
+    assert warehouse.contents(*TOLD) == step_by_step
     assert warehouse.contents("fct_restatements") == ledger  # nothing twice, and nothing is forgotten
 
     at_once = on_duckdb
     land_people(at_once)
     for load_id, tables in arrivals():
         at_once.land("google_workspace", load_id, tables)
-    at_once.build()
-    assert at_once.contents() == step_by_step
+    at_once.build(of=USAGE)
+    assert at_once.contents(*TOLD) == step_by_step
 
 
 def test_a_build_killed_between_two_models_is_finished_by_the_next(new_warehouse: NewWarehouse) -> None:
@@ -127,9 +132,9 @@ def test_a_build_killed_between_two_models_is_finished_by_the_next(new_warehouse
         killed.land("google_workspace", load_id, tables)
         killed.build("--select", f"+{last}")
         whole.land("google_workspace", load_id, tables)
-    killed.build()
-    whole.build()
-    assert killed.contents() == whole.contents()
+    killed.build(of=USAGE)
+    whole.build(of=USAGE)
+    assert killed.contents(*TOLD) == whole.contents(*TOLD)
     told = killed.rows("analytics_intermediate.int_days_told", "usage_date", "dau", order_by="telling")
     assert dict(told) == dict(killed.rows("analytics.app_usage_daily", "usage_date", "dau"))
 
@@ -150,7 +155,7 @@ def test_building_one_vendor_alone_loses_nothing_of_another(on_duckdb: Warehouse
         "zoom", "z1", {"fetch_log": fetches("zoom", "acme-zoom", "acme", start="2025-10-01", at="2026-01-20")}
     )
     on_duckdb.land("google_workspace", *loads[0])
-    on_duckdb.build()
+    on_duckdb.build(of=USAGE)
     on_duckdb.land(
         "zoom",
         "z2",
@@ -162,11 +167,11 @@ def test_building_one_vendor_alone_loses_nothing_of_another(on_duckdb: Warehouse
     on_duckdb.land("google_workspace", *loads[1])
     # both loads are numbered, and only one vendor goes all the way
     on_duckdb.build("--select", "stg_loads", "stg_google_workspace__events+")
-    on_duckdb.build()
-    step_by_step = on_duckdb.contents()
+    on_duckdb.build(of=USAGE)
+    step_by_step = on_duckdb.contents(*TOLD)
     assert on_duckdb.query("select 1 from analytics.fct_app_usage_daily where app_id = 'zoom'")
-    on_duckdb.build("--full-refresh")
-    assert on_duckdb.contents() == step_by_step
+    on_duckdb.build("--full-refresh", of=USAGE)
+    assert on_duckdb.contents(*TOLD) == step_by_step
 
 
 def test_rows_of_a_load_that_never_completed_are_not_counted(on_duckdb: Warehouse) -> None:
@@ -174,10 +179,10 @@ def test_rows_of_a_load_that_never_completed_are_not_counted(on_duckdb: Warehous
     (_, first), (_, second), *_ = arrivals()
     on_duckdb.land("google_workspace", "g1", first)
     on_duckdb.land("google_workspace", "g2", second, completes=False)
-    on_duckdb.build()
+    on_duckdb.build(of="fct_app_usage_daily")
     assert on_duckdb.query("select max(usage_date) from analytics.fct_app_usage_daily") == [(date(2026, 1, 19),)]
     on_duckdb.land("google_workspace", "g2", {})
-    on_duckdb.build()
+    on_duckdb.build(of="fct_app_usage_daily")
     assert on_duckdb.query("select max(usage_date) from analytics.fct_app_usage_daily") == [(date(2026, 1, 20),)]
 
 
@@ -186,7 +191,7 @@ def test_an_account_that_turns_out_to_be_somebodys_moves_with_its_history(on_duc
     _, tables = next(arrivals())
     private = login(*GOOGLE, "al@home.net", "2026-01-10 20:00", fetched="2026-01-20 12:00")
     on_duckdb.land("google_workspace", "g1", {**tables, "login": [*tables["login"], private]})
-    on_duckdb.build()
+    on_duckdb.build(of="app_usage_daily user_app_usage")
     daily = "select dau from analytics.app_usage_daily where usage_date = '2026-01-10'"
     stranger = "select person_class from analytics.user_app_usage where person_id like 'account:%'"
     assert on_duckdb.query(daily) == [(1,)]
@@ -194,12 +199,12 @@ def test_an_account_that_turns_out_to_be_somebodys_moves_with_its_history(on_duc
 
     people = [employee("acme", "alice", alias_emails='["AL@home.net"]'), employee("acme", "bob")]
     on_duckdb.land("product", "p2", {"orgs": [org("acme")], "employees": people})
-    on_duckdb.build()
+    on_duckdb.build(of="app_usage_daily user_app_usage")
     assert on_duckdb.query(daily) == [(1,)]  # two accounts of one person on one day are one person
     assert on_duckdb.query(stranger) == []
 
     land_people(on_duckdb)
-    on_duckdb.build()
+    on_duckdb.build(of="app_usage_daily user_app_usage")
     assert on_duckdb.query(stranger) == [("external",)]
 
 
@@ -213,7 +218,7 @@ def test_an_org_without_a_usable_time_zone_is_counted_in_utc_and_named(on_duckdb
         tables["login"].append(login(*connection, f"ann@{row['org_id']}.com", "2026-01-10 20:00", fetched=at))
         tables["fetch_log"] += fetches("google_workspace", *connection, start="2026-01-01 00:00", at=at)
     on_duckdb.land("google_workspace", "g1", tables)
-    results = on_duckdb.build(tests=True)
+    results = on_duckdb.build(of="user_app_usage", tests=True)
     [warning] = [result for result in results if result.node.name == "assert_every_org_has_a_known_time_zone"]
     assert (warning.status, warning.failures) == ("warn", 2)
     assert on_duckdb.rows("analytics.user_app_usage", "org_id", "last_used_date") == [
@@ -232,7 +237,7 @@ def test_a_customer_that_moves_keeps_the_days_that_are_over(on_duckdb: Warehouse
             logins = [login(*GOOGLE, "ann@acme.com", instant, fetched=at) for instant in instants]
             log = fetches("google_workspace", *GOOGLE, start="2026-01-01 00:00", at=at)
             on_duckdb.land("google_workspace", load_id, {"login": logins, "fetch_log": log})
-        on_duckdb.build()
+        on_duckdb.build(of=DAYS)
         return [day for (day,) in on_duckdb.rows("analytics.fct_app_usage_daily", "usage_date")]
 
     begun = used("Mars/Olympus", "g1", "2026-01-15 12:00", "2026-01-10 03:00")
@@ -246,9 +251,9 @@ def test_a_customer_that_moves_keeps_the_days_that_are_over(on_duckdb: Warehouse
     assert settled == [date(2026, 1, day) for day in (9, 11, 12, 21, 24)]
     assert on_duckdb.rows("analytics.data_freshness", "complete_through") == [(date(2026, 1, 23),)]
 
-    step_by_step = on_duckdb.contents()
-    on_duckdb.build("--full-refresh")
-    assert on_duckdb.contents() == step_by_step
+    step_by_step = on_duckdb.contents(*DAYS.split())
+    on_duckdb.build("--full-refresh", of=DAYS)
+    assert on_duckdb.contents(*DAYS.split()) == step_by_step
 
 
 def test_an_empty_warehouse_builds_and_passes_every_test(warehouse: Warehouse) -> None:
@@ -307,7 +312,7 @@ def test_an_edited_seed_counts_for_the_past_at_the_next_build(tmp_path: Path) ->
     land_people(warehouse)
     _, tables = next(arrivals())
     warehouse.land("google_workspace", "g1", tables)
-    warehouse.build()
+    warehouse.build(of="fct_app_usage_daily")
     assert warehouse.query("select sum(event_count) from analytics.fct_app_usage_daily") == [(19,)]
     seed = project / "seeds" / "activity_types.csv"
     text = seed.read_text(encoding="utf-8")
@@ -315,7 +320,7 @@ def test_an_edited_seed_counts_for_the_past_at_the_next_build(tmp_path: Path) ->
     edited = text.replace(f"{row}true", f"{row}false")
     assert edited != text
     seed.write_text(edited, encoding="utf-8")
-    warehouse.build()
+    warehouse.build(of="fct_app_usage_daily")
     assert warehouse.query("select sum(event_count) from analytics.fct_app_usage_daily") == [(0,)]
 
 
@@ -342,7 +347,7 @@ def test_a_breaking_change_is_a_second_version_beside_the_first(tmp_path: Path) 
     warehouse = Warehouse(tmp_path / "home", project=project)
     land_people(warehouse)
     warehouse.land("google_workspace", *next(arrivals()))
-    warehouse.build()
+    warehouse.build(of="org_usage")
     first, second = warehouse.row("org_usage"), warehouse.row("org_usage_v2")
     assert first.pop("apps_used_30") == second.pop("app_count_30") == 1
     assert first == second

@@ -12,7 +12,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 import duckdb
-import pytest
 
 from ingestion.sandbox import Options, Sandbox
 from tests.flow_support import NewSite, Site
@@ -23,9 +22,9 @@ WORLD = Options(orgs=2, people=5, start=date(2026, 1, 10), faults={"acme-zoom": 
 PRODUCT_PASSWORD, WAREHOUSE_PASSWORD = "pw-of-the-product-7f3a9c", "pw-of-the-warehouse-51be02"
 
 
-@pytest.mark.parametrize("target", ["duckdb", "postgres"])
-def test_no_secret_is_left_behind(new_site: NewSite, tmp_path: Path, target: str) -> None:
-    site = new_site(target=target)
+def test_no_secret_is_left_behind(new_site: NewSite, tmp_path: Path) -> None:
+    """With PostgreSQL as the warehouse, which has a secret of its own; all else is as with DuckDB."""
+    site = new_site(target="postgres")
     with Sandbox(WORLD, NOW) as sandbox:
         sandbox.fill_product(site.product_url)
         sandbox.write_files(tmp_path)

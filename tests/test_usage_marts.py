@@ -18,6 +18,7 @@ from tests.models_support import (
 
 AS_OF = date(2026, 1, 31)
 START = "2025-10-01 07:00"  # midnight in Los Angeles
+USAGE = "app_usage org_usage app_retention"
 
 
 def retention(warehouse: Warehouse) -> dict[date, tuple[int | None, ...]]:
@@ -57,17 +58,17 @@ def test_a_late_use_makes_a_churned_person_a_retained_one(on_duckdb: Warehouse) 
     land_people(on_duckdb, employee("acme", "ann"), employee("acme", "bob"))
     early = [login(*GOOGLE, f"{name}@acme.com", "2025-12-10 18:00") for name in ("ann", "bob")]
     land_logins(on_duckdb, "g1", "2026-02-01 20:00", *early, login(*GOOGLE, "ann@acme.com", "2026-01-10 18:00"))
-    on_duckdb.build()
+    on_duckdb.build(of=USAGE)
     assert retention(on_duckdb)[date(2025, 12, 29)] == (1, 1, 0, 0, 1)
     before = on_duckdb.row("app_usage")["mau_30"]
 
     land_logins(on_duckdb, "g2", "2026-02-01 21:00", login(*GOOGLE, "bob@acme.com", "2026-01-25 18:00"))
-    on_duckdb.build()
+    on_duckdb.build(of=USAGE)
     assert retention(on_duckdb)[date(2025, 12, 29)] == (2, 2, 0, 0, 0)
     assert on_duckdb.row("app_usage")["mau_30"] == before + 1
-    step_by_step = on_duckdb.contents()
-    on_duckdb.build("--full-refresh")
-    assert on_duckdb.contents() == step_by_step
+    step_by_step = on_duckdb.contents(*USAGE.split())
+    on_duckdb.build("--full-refresh", of=USAGE)
+    assert on_duckdb.contents(*USAGE.split()) == step_by_step
 
 
 def test_two_accounts_of_one_person_are_one_in_every_table(on_duckdb: Warehouse) -> None:
@@ -78,12 +79,12 @@ def test_two_accounts_of_one_person_are_one_in_every_table(on_duckdb: Warehouse)
     ]
     land_people(on_duckdb, employee("acme", "ann"), employee("acme", "anna", email="a.nn@acme.com"))
     land_logins(on_duckdb, "g1", "2026-02-01 20:00", *logins)
-    on_duckdb.build()
+    on_duckdb.build(of=USAGE)
     assert [on_duckdb.row(table)["mau_30"] for table in ("app_usage", "org_usage")] == [2, 2]
     assert retention(on_duckdb)[date(2025, 12, 29)] == (1, 0, 1, 0, 1)
 
     land_people(on_duckdb, employee("acme", "ann", alias_emails='["a.nn@acme.com"]'))
-    on_duckdb.build()
+    on_duckdb.build(of=USAGE)
     assert [on_duckdb.row(table)["mau_30"] for table in ("app_usage", "org_usage")] == [1, 1]
     assert retention(on_duckdb)[date(2025, 12, 29)] == (1, 1, 0, 0, 0)
 
@@ -101,7 +102,7 @@ def test_an_app_that_may_act_and_is_not_used_is_listed_until_the_grant_is_withdr
         token("svc@acme.com", "2026-01-14 18:00", "authorize", "Notion"),
     ]
     land_logins(on_duckdb, "g1", "2026-02-01 20:00", login(*GOOGLE, ann, "2026-01-10 17:00"), token=tokens)
-    on_duckdb.build(tests=True)
+    on_duckdb.build(of="shadow_apps", tests=True)
     listed = ("app_id", "app_state", "shadow_kind", "users_30", "first_discovered_on")
     assert on_duckdb.rows("analytics.shadow_apps", *listed) == [
         ("discovered:some tool", "discovered", "granted_not_used", 0, date(2026, 1, 11)),
@@ -112,7 +113,7 @@ def test_an_app_that_may_act_and_is_not_used_is_listed_until_the_grant_is_withdr
     again = [token(ann, "2026-01-20 18:00", "revoke", "Figma")]
     land_logins(on_duckdb, "g2", "2026-02-01 21:00", token=again)
     land_people(on_duckdb, employee("acme", "ann"), app_states=[{**states[0], "app_id": "google_workspace"}])
-    on_duckdb.build(tests=True)
+    on_duckdb.build(of="shadow_apps", tests=True)
     assert on_duckdb.rows("analytics.shadow_apps", "app_id", "app_state") == [
         ("discovered:some tool", "discovered"),
         ("google_workspace", "in_review"),
@@ -131,6 +132,6 @@ def test_who_lost_the_account_did_not_lose_interest(on_duckdb: Warehouse) -> Non
     land_logins(on_duckdb, "g2", "2026-01-20 12:00", users=[suspended])
     gone = {**users["bob"], "is_gone": True, "fetched_at": utc("2026-02-01 20:00")}
     land_logins(on_duckdb, "g3", "2026-02-01 20:00", users=[gone])
-    on_duckdb.build()
+    on_duckdb.build(of="app_retention")
     block = on_duckdb.row("app_retention", "block_start_date = '2025-12-29'")
     assert block == block | {"churned": 3, "churned_lost_access": 1, "churned_stopped_using": 2}
