@@ -13,7 +13,8 @@ from ingestion.sandbox import Options, Sandbox
 from tests.flow_support import NewSite, Site, differences, recounted
 from tests.recount_licenses import recounted_licenses
 
-# A seed each: noon; late on the day on which Europe's clocks change; the morning after America's did.
+# A seed each: noon; late on the day on which Europe's clocks change; months of history until the morning after
+# America's did.
 WORLDS = {1: "2026-01-31T12:00Z", 2: "2026-03-29T22:30Z", 3: "2025-11-03T05:10Z"}
 # What the product's features read: a contract, in PostgreSQL's words.
 CONTRACT: dict[str, dict[str, str]] = {
@@ -180,16 +181,17 @@ Runs = Callable[[int], tuple[Site, Sandbox]]
 
 def world(seed: int) -> tuple[Options, datetime]:
     now = datetime.fromisoformat(WORLDS[seed])
-    return Options(seed=seed, orgs=3 if seed == 1 else 2, people=12, start=now.date() - timedelta(days=40)), now
+    days, people = (125, 16) if seed == 3 else (40, 12)
+    return Options(seed=seed, orgs=2 if seed == 2 else 3, people=people, start=now.date() - timedelta(days=days)), now
 
 
 @pytest.fixture(scope="module")
 def runs(new_site: NewSite, lean_project: Path) -> Runs:
-    """A first run of a seed's world: the place, and the sandbox that it read."""
+    """A first run of a seed's world, the first one with dbt's tests: the place, and the sandbox that it read."""
 
     @cache
     def first_run(seed: int) -> tuple[Site, Sandbox]:
-        site = new_site(project=lean_project)
+        site = new_site(project=lean_project) if seed == 1 else new_site()
         return site, site.run(*world(seed))
 
     return first_run
@@ -200,7 +202,7 @@ def test_what_is_published_is_a_recount_of_what_really_happened(runs: Runs, seed
     site, sandbox = runs(seed)
     expected = recounted(sandbox)
     assert all(len(expected[table]) > 100 for table in ("user_app_usage", "app_usage_daily"))
-    assert [table for table, rows in expected.items() if not rows] == ["app_cohorts"]  # which take months
+    assert [table for table, rows in expected.items() if not rows] == ([] if seed == 3 else ["app_cohorts"])
     published = site.published()
     assert differences(published, expected) == []
     # nothing is published that is not counted here, but by which definitions it was
@@ -221,18 +223,15 @@ def test_seats_waste_and_open_access_are_a_recount_of_what_really_is(runs: Runs,
     assert differences(site.published(), expected) == []
 
 
-def test_months_of_history_are_recounted_too(new_site: NewSite) -> None:
-    """Long enough for who stays, comes and goes, and for a trend."""
-    site, now = new_site(), datetime.fromisoformat(WORLDS[1])
-    sandbox = site.run(Options(seed=3, orgs=3, people=16, start=now.date() - timedelta(days=125)), now)
+def test_months_of_history_are_long_enough_for_who_stays_comes_and_goes_and_for_a_trend(runs: Runs) -> None:
+    site, sandbox = runs(3)
     expected = recounted(sandbox)
     blocks = expected["app_retention"].values()
     reasons = [f"churned_{reason}" for reason in ("left_company", "lost_access", "stopped_using")]
     for figure in ("retained", "new", "resurrected", *reasons):
         assert any(block[figure] for block in blocks), figure
-    assert {row["trend_label"] for row in expected["app_usage"].values()} == {"shrinking", "flat", None}
-    assert differences(site.published(), expected) == []
-    assert site.product("select distinct last_loaded_at from app_usage.data_freshness") == [(now,)]
+    assert {row["trend_label"] for row in expected["app_usage"].values()} == {"growing", "flat", None}
+    assert site.product("select distinct last_loaded_at from app_usage.data_freshness") == [(sandbox.now,)]
 
 
 def test_the_published_tables_have_the_columns_types_and_keys_of_the_contract(runs: Runs) -> None:

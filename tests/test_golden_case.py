@@ -210,7 +210,9 @@ def retention(warehouse: Warehouse) -> dict[date, tuple[Any, ...]]:
     return {block: tuple(figures) for block, *figures in warehouse.rows("analytics.app_retention", *columns)}
 
 
-def test_another_customer_changes_no_row_of_this_one(golden: Warehouse, new_warehouse: NewWarehouse) -> None:
+@pytest.fixture(scope="module")
+def together(new_warehouse: NewWarehouse) -> Warehouse:
+    """The golden case with a second customer, whose person has an address of the first one's."""
     together = new_warehouse("duckdb")
     golden_case(together)
     globex = ("globex-google", "globex")
@@ -224,6 +226,10 @@ def test_another_customer_changes_no_row_of_this_one(golden: Warehouse, new_ware
         },
     )
     together.build()
+    return together
+
+
+def test_another_customer_changes_no_row_of_this_one(golden: Warehouse, together: Warehouse) -> None:
     tables = [path.stem for path in (together.project / "models/marts/product").glob("*.sql")]
     assert together.contents(*tables, condition="org_id = 'acme'") == golden.contents(*tables)
     assert together.row("org_usage", "org_id = 'globex'")["mau_30"] == 0  # whoever it is, it is no employee
