@@ -15,7 +15,6 @@ with all published rows read, or without the refused ones.
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -282,51 +281,44 @@ def _stage(
 ) -> None:
     """Moves the changed rows, as Parquet files in `folder`, to the staging schema; finishes the tables that are new.
 
-    Meanwhile another session counts the rows of the changed orgs. Raises DriftError where they are not the ledger's.
+    Raises DriftError where the product has other rows than the ledger says. One session does all of it, one thing
+    after the other: a second one beside it would leave the product's own queries no processor of two.
     """
-    with ThreadPoolExecutor(1) as aside:
-        counted = aside.submit(_count, product.url, [plan for plan in plans if plan.orgs and not plan.is_new])
-        pipeline = dlt.pipeline(
-            "publish",
-            pipelines_dir=str(pipelines_dir),
-            destination=dlt.destinations.postgres(_credentials(product.url)),
-            dataset_name=STAGING,
-        )
-        # What an earlier publish left, here or there, is of no use to this one.
-        pipeline.drop()
-        pipeline.config.restore_from_destination = False
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        resources = []
-        step("export")
-        for plan in (plan for plan in plans if plan.is_changed):
-            mart, path = plan.mart, folder / f"{plan.mart.name}.parquet"
-            if plan.is_new:
-                tables.create_live_table(product, mart, stamp.generation_id, stamp.published_at)
-                comparison.export_all(mart, plan.will_be, path)
-            else:
-                tables.create_delta_table(product, mart)
-                comparison.export_difference(mart, path)
-            if pq.read_metadata(path).num_rows:  # dlt's way into Postgres takes no file without rows
-                resources.append(_resource(mart.name, path))
-        step("stage")
-        if resources:
-            pipeline.run(resources)
-        step("finish")
-        for plan in (plan for plan in plans if plan.is_changed):
-            if plan.is_new:
-                tables.finish_live_table(product, plan.mart)
-                with product.arrow(f"select {names(plan.mart.content)} from {tables.staged(plan.mart)}") as rows:
-                    refuse_other_rows(plan.mart, plan.will_be, comparison.sums(plan.mart, rows))
-            else:
-                product.execute(f"analyze {tables.staged(plan.mart)} ({names(plan.mart.key)})")
-        for plan, counts in counted.result():
-            refuse_other_counts(plan, counts)
-
-
-def _count(url: str, plans: Sequence[Plan]) -> list[tuple[Plan, dict[str, int]]]:
-    with Product(url) as product:
-        return [(plan, tables.count(product, plan.mart, plan.orgs)) for plan in plans]
+    pipeline = dlt.pipeline(
+        "publish",
+        pipelines_dir=str(pipelines_dir),
+        destination=dlt.destinations.postgres(_credentials(product.url)),
+        dataset_name=STAGING,
+    )
+    # What an earlier publish left, here or there, is of no use to this one.
+    pipeline.drop()
+    pipeline.config.restore_from_destination = False
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    resources = []
+    step("export")
+    for plan in (plan for plan in plans if plan.is_changed):
+        mart, path = plan.mart, folder / f"{plan.mart.name}.parquet"
+        if plan.is_new:
+            tables.create_live_table(product, mart, stamp.generation_id, stamp.published_at)
+            comparison.export_all(mart, plan.will_be, path)
+        else:
+            refuse_other_counts(plan, tables.count(product, mart, plan.orgs))
+            tables.create_delta_table(product, mart)
+            comparison.export_difference(mart, path)
+        if pq.read_metadata(path).num_rows:  # dlt's way into Postgres takes no file without rows
+            resources.append(_resource(mart.name, path))
+    step("stage")
+    if resources:
+        pipeline.run(resources)
+    step("finish")
+    for plan in (plan for plan in plans if plan.is_changed):
+        if plan.is_new:
+            tables.finish_live_table(product, plan.mart)
+            with product.arrow(f"select {names(plan.mart.content)} from {tables.staged(plan.mart)}") as rows:
+                refuse_other_rows(plan.mart, plan.will_be, comparison.sums(plan.mart, rows))
+        else:
+            product.execute(f"analyze {tables.staged(plan.mart)} ({names(plan.mart.key)})")
 
 
 def _resource(table: str, path: Path) -> Any:
