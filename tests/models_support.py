@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,9 +173,11 @@ class Warehouse:
 
         leave_out_debug_events()
         manifest = None
-        if arguments[0] == "build" and "--vars" not in arguments:
+        if arguments[0] in ("build", "compile"):
             file = self.home / "target" / "manifest.json"
-            manifest, _ = parsed_once(self.project, self.target, lambda: (invoke("parse"), file.read_bytes()))
+            target = arguments[arguments.index("--target") + 1] if "--target" in arguments else self.target
+            parse = partial(invoke, "parse", "--target", target)
+            manifest, _ = parsed_once(self.project, target, lambda: (parse(), file.read_bytes()))
             arguments = (*arguments, "--no-write-json")
         result = invoke(*arguments, manifest=manifest)
         results = list(getattr(result, "results", []))
