@@ -303,7 +303,8 @@ def _stage(
             tables.create_live_table(product, mart, stamp.generation_id, stamp.published_at)
             comparison.export_all(mart, plan.will_be, path)
         else:
-            refuse_other_counts(plan, tables.count(product, mart, plan.orgs))
+            chosen = None if plan.orgs >= plan.was.keys() else plan.orgs
+            refuse_other_counts(plan, tables.count(product, mart, chosen))
             tables.create_delta_table(product, mart)
             comparison.export_difference(mart, path)
         if pq.read_metadata(path).num_rows:  # dlt's way into Postgres takes no file without rows

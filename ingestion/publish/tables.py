@@ -65,14 +65,10 @@ def before(mart: Mart) -> str:
     return f"{LEDGER}.{quoted('before_' + mart.name)}"
 
 
-def count(product: Product, mart: Mart, orgs: Iterable[str]) -> dict[str, int]:
-    """How many rows each of these orgs has in the published table."""
-    listed = ", ".join(literal(org) for org in orgs)
-    return dict(
-        product.execute(f"select org_id, count(*) from {live(mart)} where org_id in ({listed}) group by 1")
-        if listed
-        else []
-    )
+def count(product: Product, mart: Mart, orgs: Iterable[str] | None = None) -> dict[str, int]:
+    """How many rows each of these orgs has in the published table, or every org: to choose takes a third longer."""
+    chosen = "" if orgs is None else f"where org_id in ({', '.join(literal(org) for org in orgs)})"
+    return dict(product.execute(f"select org_id, count(*) from {live(mart)} {chosen} group by 1"))
 
 
 def create_live_table(product: Product, mart: Mart, generation_id: str, published_at: str) -> None:
