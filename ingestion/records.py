@@ -99,6 +99,12 @@ def _engine() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config={"memory_limit": "1GB"})
 
 
+@cache
+def _parsed(sql: str) -> duckdb.Statement:
+    (statement,) = _engine().extract_statements(sql)
+    return statement
+
+
 class RecordTyper:
     """Types the records of one stream of one connection.
 
@@ -113,7 +119,6 @@ class RecordTyper:
         self._fetched_at = fetched_at.replace(tzinfo=None)
         self._duckdb = _engine().cursor()
         self._duckdb.execute("set timezone = 'UTC'")
-        self._sql = _typing_sql(stream)
         self._is_counted = stream.key.kind == "content_hash"
         self.new_window(None, None)
 
@@ -150,7 +155,8 @@ class RecordTyper:
             payloads = self._unknown(payloads, constants)
         if not len(payloads):
             return Typed(schema.empty_table(), self._rejected(unreadable, parent))
-        typed = self._query(self._sql, payloads, constants)
+        is_compared = bool(self._known.num_rows or self._counted.num_rows)
+        typed = self._query(_typing_sql(self._stream, is_compared=is_compared), payloads, constants)
         is_good = pc.is_null(typed["_reason"])
         bad = typed.filter(pc.invert(is_good)) if pc.any(pc.invert(is_good)).as_py() else typed.slice(0, 0)
         good = typed.filter(is_good) if bad.num_rows else typed
@@ -178,14 +184,13 @@ class RecordTyper:
         return payloads.filter(pc.invert(is_known.combine_chunks()))
 
     def _query(self, sql: str, payloads: pa.Array, constants: Mapping[str, Any]) -> pa.Table:
-        tables = {"batch": pa.table({"payload": payloads})}
-        if self._is_counted:
-            tables |= {"known": self._known, "counted": self._counted}
+        tables = {"batch": pa.table({"payload": payloads}), "known": self._known, "counted": self._counted}
         for name, table in tables.items():
-            self._duckdb.register(name, table)
+            if f" from {name}" in sql:
+                self._duckdb.register(name, table)
         used = {name: value for name, value in constants.items() if f"${name}" in sql}
         if len(payloads) < FEW:
-            return self._duckdb.execute(sql, used).to_arrow_table()
+            return self._duckdb.execute(_parsed(sql), used).to_arrow_table()
         return self._duckdb.sql(sql, params=used).to_arrow_table()  # planned twice, but all cores make the Arrow table
 
     def _rejected(self, rows: pa.Table, parent: Mapping[str, str]) -> pa.Table:
@@ -271,8 +276,11 @@ def _text(records: Iterable[Record]) -> tuple[pa.Array, pa.Table]:
     return payloads, unreadable
 
 
-def _typing_sql(stream: Stream) -> str:
-    """The query over `batch (payload)` that gives a row per record or exploded element, with `_reason` if it is bad."""
+def _typing_sql(stream: Stream, *, is_compared: bool) -> str:
+    """The query over `batch (payload)` that gives a row per record or exploded element, with `_reason` if it is bad.
+
+    What has no id `is_compared` with `known` and `counted`, if there is anything in them.
+    """
     columns = [*([stream.occurred_at] if stream.occurred_at else []), *stream.columns]
     record_paths = [column.path for column in columns if column.of == "record" and not column.sql]
     record_paths += [path for path in stream.key.paths if path.startswith("$")]
@@ -307,21 +315,23 @@ def _typing_sql(stream: Stream) -> str:
         # || and not concat: a missing part makes the key NULL, and the record is rejected
         is_aggregate = stream.key.kind == "aggregate_key"
         key = " || '/' || ".join(f"coalesce({part}, '')" if is_aggregate else part for part in parts)
-    raws = ", ".join(f'{raw(column)} as "raw_{column.name}"' for column in columns)
-    casts = ", ".join(f'{_cast(column)} as "{column.name}"' for column in columns)
+    # text is there at once, not once more under another name: to plan this is most of what a small batch costs
+    raws = "".join(f', {raw(column)} as "{"" if column.type == "text" else "raw_"}{column.name}"' for column in columns)
+    casts = "".join(f', {_cast(column)} as "{column.name}"' for column in columns if column.type != "text")
     identity = (
-        _event_identity(stream)
+        _event_identity(stream, is_compared=is_compared)
         if stream.kind == "events"
         else "_key as record_id, false as is_gone, cast(null as boolean) as is_complete_listing"
     )
     wanted = ", ".join(f'"{name}"' for name in ["_reason", "_key", *landing_schema(stream).names])
     if stream.key.kind == "content_hash":
-        wanted += """, exists (select 1 from known
-            where known.id = typed.event_id and known.record_hash = typed.record_hash) as _is_known"""
+        is_known = """exists (select 1 from known
+            where known.id = typed.event_id and known.record_hash = typed.record_hash)"""
+        wanted += f", {is_known if is_compared else 'false'} as _is_known"
     return f"""
         with records as ({_records_sql(stream, record_paths, item_paths)}),
-        raws as (select *, {key} as _key, {raws} from records),
-        casts as (select *, {casts} from raws),
+        raws as (select *, {key} as _key{raws} from records),
+        casts as (select *{casts} from raws),
         judged as (select *, {_reason_sql(stream, columns)} as _reason from casts),
         typed as (
             select *, $connection_id as connection_id, $org_id as org_id,
@@ -380,13 +390,14 @@ def _reason_sql(stream: Stream, columns: list[Column]) -> str:
     return f"case {' '.join(cases)} end"
 
 
-def _event_identity(stream: Stream) -> str:
+def _event_identity(stream: Stream, *, is_compared: bool) -> str:
     ordinal = ""
+    before = "(select sum(counted.n) from counted where counted.key = judged._key)" if is_compared else "null"
     if stream.key.kind == "content_hash":
         # among records that are alike, in the order in which the window gave them
-        ordinal = """ || '-' || (
+        ordinal = f""" || '-' || (
             row_number() over (partition by _key, _reason is null order by _n) - 1
-            + coalesce((select sum(counted.n) from counted where counted.key = judged._key), 0))"""
+            + coalesce({before}, 0))"""
     return f"""
             $stream || ':' || $connection_id || ':' || _key{ordinal} as event_id,
             '{stream.key.kind}' as event_id_kind"""
@@ -394,8 +405,6 @@ def _event_identity(stream: Stream) -> str:
 
 def _cast(column: Column) -> str:
     text = f"nullif(trim(\"raw_{column.name}\"), '')"
-    if column.type == "text":
-        return f'"raw_{column.name}"'
     if column.type == "bigint":
         # a plain cast would round 4.5 to 5
         return f"case when try_cast({text} as double) = try_cast({text} as bigint) then try_cast({text} as bigint) end"
