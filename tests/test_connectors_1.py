@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -415,19 +415,17 @@ _ACCOUNT = """app_name, account_id, user_email, user_name, account_status, accou
     license_assigned_at, last_activity_at, last_activity_basis"""
 
 
-def _set_secrets() -> None:
-    for case in CASES.values():
-        for secret in case.secrets:
-            os.environ[f"CONNECTIONS__ACME_{case.name}__{secret}".upper()] = f"secret-{secret}"
+_SECRETS = {
+    f"CONNECTIONS__ACME_{case.name}__{secret}".upper(): f"secret-{secret}"
+    for case in CASES.values()
+    for secret in case.secrets
+}
 
 
 @pytest.fixture(autouse=True)
-def _environment() -> Iterator[None]:
-    before = dict(os.environ)
-    _set_secrets()
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+def _secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in _SECRETS.items():
+        monkeypatch.setenv(variable, value)
 
 
 @pytest.fixture
@@ -466,19 +464,47 @@ def landed(lake: Lake, name: str, stream: Stream) -> list[dict[str, Any]]:
     return rows(lake.query(f"select {columns} from landing_{name}.{stream.name} order by all"), columns)
 
 
+@dataclass
+class Whole:
+    """A warehouse that every case is extracted into, once, when the first test asks for it."""
+
+    lake: Lake
+    _requests: dict[str, list[Request]] = field(default_factory=dict)
+
+    def requests(self, name: str) -> list[Request]:
+        if name not in self._requests:
+            with pytest.MonkeyPatch.context() as environment:
+                for variable, value in _SECRETS.items():
+                    environment.setenv(variable, value)
+                self._requests[name] = extracted(CASES[name], self.lake)
+        return self._requests[name]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    return Whole(Lake(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="module")
+def again(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A copy of it, to read once more into."""
+    for name in CASES:
+        whole.requests(name)
+    return Lake(shutil.copytree(whole.lake.folder, tmp_path_factory.mktemp("again") / "home"))
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_what_a_vendor_serves_in_pages_lands_typed_and_whole(name: str, lake: Lake) -> None:
-    extracted(CASES[name], lake)
-    found = {stream.name: landed(lake, name, stream) for stream in connectors()[name].streams}
+def test_what_a_vendor_serves_in_pages_lands_typed_and_whole(name: str, whole: Whole) -> None:
+    assert whole.requests(name)
+    found = {stream.name: landed(whole.lake, name, stream) for stream in connectors()[name].streams}
     assert found == fixture(name, "expected")["landed"]
-    assert lake.query(f"select sum(rejected_count) from landing_{name}.fetch_log") == [(0,)]
+    assert whole.lake.query(f"select sum(rejected_count) from landing_{name}.fetch_log") == [(0,)]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_request_carries_the_credentials_as_the_vendor_wants_them(name: str, lake: Lake) -> None:
+def test_every_request_carries_the_credentials_as_the_vendor_wants_them(name: str, whole: Whole) -> None:
     case = CASES[name]
-    requests = extracted(case, lake)
-    for request in requests:
+    for request in whole.requests(name):
         if request.path == case.token_path:
             authorization, form = TOKEN_REQUESTS[name]
             assert (request.headers.get("Authorization"), body(request)) == (authorization, form)
@@ -487,19 +513,18 @@ def test_every_request_carries_the_credentials_as_the_vendor_wants_them(name: st
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_window_is_asked_for_in_the_vendors_terms(name: str, lake: Lake) -> None:
+def test_a_window_is_asked_for_in_the_vendors_terms(name: str, whole: Whole) -> None:
     path, wanted = ASKED[name]
-    [first, *_] = [request for request in extracted(CASES[name], lake) if request.path == path]
+    [first, *_] = [request for request in whole.requests(name) if request.path == path]
     assert asked(first) == wanted
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_an_unchanged_listing_lands_nothing_when_it_is_read_again(name: str, lake: Lake) -> None:
+def test_an_unchanged_listing_lands_nothing_when_it_is_read_again(name: str, again: Lake) -> None:
     tables = [stream.name for stream in connectors()[name].streams if stream.kind == "accounts"]
-    extracted(CASES[name], lake)
-    before = [lake.query(f"select count(*) from landing_{name}.{table}") for table in tables]
-    extracted(CASES[name], lake, NOW + timedelta(hours=1))
-    assert [lake.query(f"select count(*) from landing_{name}.{table}") for table in tables] == before
+    before = [again.query(f"select count(*) from landing_{name}.{table}") for table in tables]
+    extracted(CASES[name], again, NOW + timedelta(hours=1))
+    assert [again.query(f"select count(*) from landing_{name}.{table}") for table in tables] == before
 
 
 @pytest.mark.parametrize(
@@ -511,16 +536,17 @@ def test_an_unchanged_listing_lands_nothing_when_it_is_read_again(name: str, lak
         ("atlassian", f"/admin/v1/orgs/{_ORGANISATION}/events-stream", {"limit"}),
     ],
 )
-def test_a_cursor_goes_without_the_bounds_that_led_to_it(name: str, path: str, kept: set[str], lake: Lake) -> None:
-    following = [request for request in extracted(CASES[name], lake) if request.path == path]
+def test_a_cursor_goes_without_the_bounds_that_led_to_it(name: str, path: str, kept: set[str], whole: Whole) -> None:
+    following = [request for request in whole.requests(name) if request.path == path]
     following = [request for request in following if "cursor" in asked(request)]
     assert following
     assert all(asked(request).keys() == {"cursor", *kept} for request in following)
 
 
-def test_an_empty_page_in_the_middle_does_not_end_a_dropbox_log(lake: Lake) -> None:
-    extracted(CASES["dropbox"], lake)
-    assert lake.query("select count(*) from landing_dropbox.team_events where event_type = 'file_delete'") == [(1,)]
+def test_an_empty_page_in_the_middle_does_not_end_a_dropbox_log(whole: Whole) -> None:
+    assert whole.requests("dropbox")
+    deleted = "select count(*) from landing_dropbox.team_events where event_type = 'file_delete'"
+    assert whole.lake.query(deleted) == [(1,)]
 
 
 def test_a_search_of_auth0_goes_on_beyond_its_first_thousand_results(lake: Lake) -> None:
@@ -601,18 +627,13 @@ def test_a_setting_that_a_path_needs_is_named_when_it_is_missing(lake: Lake) -> 
 
 
 @pytest.fixture(scope="module")
-def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-    """All cases landed in one DuckDB, and their staging models built on it."""
-    lake = Lake(tmp_path_factory.mktemp("home"))
-    before = dict(os.environ)
-    _set_secrets()
-    for case in CASES.values():
-        extracted(case, lake)
-    warehouse = Warehouse(lake.folder)
+def staged(whole: Whole) -> Warehouse:
+    """The staging models of all cases, built on what has landed."""
+    for name in CASES:
+        whole.requests(name)
+    warehouse = Warehouse(whole.lake.folder)
     warehouse.build("--select", *(f"+path:models/staging/{name}" for name in CASES))
-    yield warehouse
-    os.environ.clear()
-    os.environ.update(before)
+    return warehouse
 
 
 def in_staging(staged: Warehouse, model: str, columns: str) -> list[dict[str, Any]]:

@@ -275,6 +275,28 @@ def _extract(lake: Lake, environment: pytest.MonkeyPatch, name: str, **changes: 
     return script.asked
 
 
+@dataclass
+class Whole:
+    """A warehouse that every vendor is extracted into, once, when the first test asks for it."""
+
+    lake: Lake
+    _asked: dict[str, Asked] = field(default_factory=dict)
+
+    def asked(self, name: str) -> Asked:
+        if name not in self._asked:
+            with pytest.MonkeyPatch.context() as environment:
+                self._asked[name] = _extract(self.lake, environment, name)
+        return self._asked[name]
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        return self.lake.query(sql)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    return Whole(Lake(tmp_path_factory.mktemp("whole")))
+
+
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
     return Lake(tmp_path)
@@ -289,9 +311,9 @@ def _bearers(asked: Asked, *paths: str) -> set[str]:
     return {request.headers.get("Authorization", "none") for path in paths for request in asked[path]}
 
 
-def test_microsoft365(lake: Lake, read: Read) -> None:
+def test_microsoft365(whole: Whole) -> None:
     report, token = GRAPH_REPORT, "/acme-tenant/oauth2/v2.0/token"
-    asked = read("microsoft365")
+    asked = whole.asked("microsoft365")
     assert parse_qs(asked[token][0].body.decode()) == {
         "client_id": ["an-app"],
         "client_secret": ["s3cret"],
@@ -305,19 +327,21 @@ def test_microsoft365(lake: Lake, read: Read) -> None:
     )
     assert second.query["$skiptoken"] == "9177f2e3532fcd4c4d225f68f7b9bdf7_1"
     landed = "select occurred_at, app_name, error_code, is_interactive from landing_microsoft365.sign_ins order by 1"
-    assert lake.query(landed) == [
+    assert whole.query(landed) == [
         (datetime(2026, 1, 31, 8), "Salesforce", 50126, True),
         (datetime(2026, 1, 31, 9, 15, 41, 619583), "Graph explorer", 0, True),
     ]
     landed = "select email, is_enabled, last_successful_login_at, last_login_attempt_at from landing_microsoft365.users"
-    assert lake.query(f"{landed} where user_type = 'Member'") == [
+    assert whole.query(f"{landed} where user_type = 'Member'") == [
         ("AdeleV@contoso.com", True, datetime(2026, 1, 30, 9, 15, 41), datetime(2026, 1, 31, 8))
     ]
-    assert lake.query("select sku_id from landing_microsoft365.licenses") == [("05e9a617-0261-4cee-bb44-138d3ef5d965",)]
+    assert whole.query("select sku_id from landing_microsoft365.licenses") == [
+        ("05e9a617-0261-4cee-bb44-138d3ef5d965",)
+    ]
     landed = "select sku_name, consumed_units, enabled_units from landing_microsoft365.subscribed_skus"
-    assert lake.query(landed) == [("SPE_E3", 14, 25)]
+    assert whole.query(landed) == [("SPE_E3", 14, 25)]
     landed = "select user_principal_name, has_teams_license, teams_active_on, onedrive_active_on, is_deleted"
-    assert lake.query(f"{landed} from landing_microsoft365.active_users") == [
+    assert whole.query(f"{landed} from landing_microsoft365.active_users") == [
         ("AdeleV@contoso.com", True, datetime(2026, 1, 27), None, False)
     ]
 
@@ -341,9 +365,9 @@ def test_an_error_page_instead_of_a_csv_report_empties_no_listing(lake: Lake, mo
     assert lake.query("select is_gone from landing_microsoft365.active_users") == [(False,)]
 
 
-def test_duo(lake: Lake, read: Read) -> None:
+def test_duo(whole: Whole) -> None:
     log = "/admin/v2/logs/authentication"
-    asked = read("duo")
+    asked = whole.asked("duo")
     assert [request.query.get("next_offset") for request in asked[log]] == [
         None,
         "1769849780351,0f6b1f5e-0000-4000-8000-000000000001",
@@ -359,7 +383,7 @@ def test_duo(lake: Lake, read: Read) -> None:
             abs(email.utils.parsedate_to_datetime(request.headers["Date"]).timestamp() - datetime.now().timestamp())
             < 60
         )
-    assert lake.query(
+    assert whole.query(
         "select event_id, occurred_at, result, email, app_name from landing_duo.authentication order by 2"
     ) == [
         (
@@ -377,7 +401,7 @@ def test_duo(lake: Lake, read: Read) -> None:
             "Acme portal",
         ),
     ]
-    assert lake.query("select user_name, status, last_login_at from landing_duo.users order by 1") == [
+    assert whole.query("select user_name, status, last_login_at from landing_duo.users order by 1") == [
         ("jlee", "disabled", None),
         ("rivera", "active", datetime(2026, 1, 31, 8, 56, 20)),
     ]
@@ -403,25 +427,25 @@ def test_a_request_that_is_tried_again_is_signed_anew_and_waits_as_long_as_the_l
     assert lake.slept == [pytest.approx(30, abs=1)]
 
 
-def test_salesforce(lake: Lake, read: Read) -> None:
+def test_salesforce(whole: Whole) -> None:
     query = SOQL
-    asked = read("salesforce")
+    asked = whole.asked("salesforce")
     assert _bearers(asked, f"{query}#FROM User", f"{query}/01g5j00000AbCdE-2000") == {"Bearer a-fresh-token"}
     soql = asked[f"{query}#FROM LoginHistory"][0].query["q"]
     assert "LoginTime >= 2026-01-31T00:00:00Z AND LoginTime < 2026-01-31T11:59:00Z" in soql
     soql = asked[f"{query}#FROM EventLogFile"][0].query["q"]
     assert "CreatedDate >= 2026-01-31T00:00:00Z AND CreatedDate < 2026-01-31T11:50:00Z" in soql
     assert "EventType IN ('LightningPageView', 'Logout', 'Report', 'URI')" in soql
-    assert lake.query("select occurred_at, user_id, status from landing_salesforce.login_history order by 1") == [
+    assert whole.query("select occurred_at, user_id, status from landing_salesforce.login_history order by 1") == [
         (datetime(2026, 1, 31, 9), "0055j000000utlPAAQ", "Success"),
         (datetime(2026, 1, 31, 9, 5), "0055j000000utlPAAQ", "Invalid Password"),
     ]
     landed = (
         "select count(distinct event_id), min(occurred_at), min(event_type), min(uri) from landing_salesforce.event_log"
     )
-    assert lake.query(landed) == [(2, datetime(2026, 1, 30, 2), "URI", "/home/home.jsp")]
+    assert whole.query(landed) == [(2, datetime(2026, 1, 30, 2), "URI", "/home/home.jsp")]
     landed = "select user_name, license_name, is_active, last_login_at from landing_salesforce.users order by 1"
-    assert lake.query(landed) == [
+    assert whole.query(landed) == [
         ("autoproc@00d5j000000utlp", None, True, None),
         ("user@example.org", "Salesforce", True, datetime(2026, 1, 31, 9)),
     ]
@@ -454,20 +478,20 @@ def test_event_files_are_asked_by_arrival_each_once_although_their_events_are_ol
     ]
 
 
-def test_hubspot(lake: Lake, read: Read) -> None:
+def test_hubspot(whole: Whole) -> None:
     logins, audit = "/account-info/v3/activity/login", "/account-info/v3/activity/audit-logs"
-    asked = read("hubspot")
+    asked = whole.asked("hubspot")
     assert _bearers(asked, logins, audit, "/settings/v3/users/") == {"Bearer pat-na1-0000"}
     assert [request.query for request in asked[logins]] == [{"limit": "200"}, {"limit": "200", "after": "MTAwMA"}]
     assert asked[audit][0].query["occurredAfter"] == "2026-01-30T23:59:59.000Z"
-    assert lake.query("select occurred_at, email, is_success from landing_hubspot.logins order by 1") == [
+    assert whole.query("select occurred_at, email, is_success from landing_hubspot.logins order by 1") == [
         (datetime(2026, 1, 30, 19, 36, 24, 303000), "person3@testdomain.com", False),
         (datetime(2026, 1, 31, 9, 36, 24, 303000), "person3@testdomain.com", True),
     ]
-    assert lake.query("select action, category, user_id, email from landing_hubspot.audit_logs") == [
+    assert whole.query("select action, category, user_id, email from landing_hubspot.audit_logs") == [
         ("UPDATE", "PIPELINE", "89274502", "mark.scout@lumonindustries.com")
     ]
-    assert lake.query("select account_id, display_name from landing_hubspot.users") == [("876", "Per Son")]
+    assert whole.query("select account_id, display_name from landing_hubspot.users") == [("876", "Per Son")]
 
 
 class LogIns:
@@ -535,22 +559,22 @@ def test_pages_that_failed_behind_one_that_came_are_read_at_the_next_run(
     assert _log_in_ids(lake) == list(range(1, 9))
 
 
-def test_zendesk(lake: Lake, read: Read) -> None:
+def test_zendesk(whole: Whole) -> None:
     log, users = "/api/v2/audit_logs.json", "/api/v2/users.json"
-    asked = read("zendesk")
+    asked = whole.asked("zendesk")
     basic = b64encode(b"admin@acme.com/token:a-zendesk-token").decode()
     assert _bearers(asked, log, users) == {f"Basic {basic}"}
     bounds = [value for name, value in asked[log][0].pairs if name == "filter[created_at][]"]
     assert bounds == ["2026-01-30T23:59:59Z", "2026-01-31T11:59:00Z"]
     assert asked[log][1].query["page[after]"] == "eyJvIjoiaWQifQ=="
     assert [value for name, value in asked[users][0].pairs if name == "role[]"] == ["agent", "admin"]
-    assert lake.query(
+    assert whole.query(
         "select action, actor_id, actor_name, occurred_at from landing_zendesk.audit_logs order by 1"
     ) == [
         ("login", "1234", "Sam Agent", datetime(2026, 1, 31, 8, 34, 46)),
         ("update", "-1", "Zendesk", datetime(2026, 1, 31, 8, 34, 46)),
     ]
-    assert lake.query("select email, role, is_active, last_login_at from landing_zendesk.users") == [
+    assert whole.query("select email, role, is_active, last_login_at from landing_zendesk.users") == [
         ("sam@example.org", "agent", True, datetime(2026, 1, 31, 8, 34, 46))
     ]
 
@@ -574,42 +598,42 @@ def test_intercom(lake: Lake, read: Read, form: str) -> None:
     assert lake.query("select email, has_inbox_seat from landing_intercom.admins") == [("admin7@email.com", True)]
 
 
-def test_figma(lake: Lake, read: Read) -> None:
+def test_figma(whole: Whole) -> None:
     log = "/v1/activity_logs"
-    asked = read("figma")
+    asked = whole.asked("figma")
     assert _bearers(asked, log) == {"Bearer a-figma-token"}
     assert "cursor" not in asked[log][1].query, "the description knows no such parameter"
     assert asked[log][1].query["start_time"] == "1769849999"
     landed = "select distinct event_id, action, actor_email, actor_name, occurred_at from landing_figma.activity_logs"
-    assert lake.query(f"{landed} order by 1") == [
+    assert whole.query(f"{landed} order by 1") == [
         ("activity_logs:acme:a1", "fig_file_view", "ada@example.org", "Ada", datetime(2026, 1, 31, 9)),
         ("activity_logs:acme:a2", "user_update", None, "SCIM Provider", datetime(2026, 1, 31, 9, 0, 1)),
     ]
 
 
-def test_miro(lake: Lake, read: Read) -> None:
+def test_miro(whole: Whole) -> None:
     log, members = "/v2/audit/logs", "/v2/orgs/3074457345821141000/members"
-    asked = read("miro")
+    asked = whole.asked("miro")
     assert _bearers(asked, log, members) == {"Bearer a-miro-token"}
     assert asked[log][0].query["createdAfter"] == "2026-01-30T23:59:59.000Z"
     assert asked[log][1].query["cursor"] == "2023-09-01T09:30:10.840687Z#1234567890123456789-DDB"
     assert asked[members][1].query["cursor"] == "3074457345821140946"
-    assert lake.query("select event, actor_email, occurred_at from landing_miro.audit_logs order by 3") == [
+    assert whole.query("select event, actor_email, occurred_at from landing_miro.audit_logs order by 3") == [
         ("sign_in_succeeded", "john.smith@miro.com", datetime(2023, 9, 1, 9, 30, 10, 840000)),
         ("sign_in_failed", "john.smith@miro.com", datetime(2023, 9, 1, 9, 31, 10, 840000)),
     ]
     landed = (
         "select email, license, is_active, license_assigned_at, last_activity_at from landing_miro.members order by 1"
     )
-    assert lake.query(landed) == [
+    assert whole.query(landed) == [
         ("guest@miro.com", "free_restricted", False, None, None),
         ("user@miro.com", "full", True, datetime(2025, 1, 1), datetime(2026, 1, 30, 10)),
     ]
 
 
-def test_docusign(lake: Lake, read: Read) -> None:
+def test_docusign(whole: Whole) -> None:
     stream, users = "/api/v2.0/datasets/monitor/stream", "/Management/v2/organizations/o-1/users"
-    asked = read("docusign")
+    asked = whole.asked("docusign")
     sent = parse_qs(asked["/oauth/token"][0].body.decode())
     claims = jwt.decode(sent["assertion"][0], KEY.public_key(), ["RS256"], audience="account.docusign.com")
     assert (claims["iss"], claims["sub"]) == ("an-integration", "u-1")
@@ -617,11 +641,11 @@ def test_docusign(lake: Lake, read: Read) -> None:
     assert _bearers(asked, stream, users) == {"Bearer a-fresh-token"}
     assert [request.query["cursor"] for request in asked[stream]] == ["2026-01-31T00:00:00Z", "638424_1", "638424_2"]
     assert asked[users][0].query["account_id"] == "a-1"
-    assert lake.query("select occurred_at, object, action, result from landing_docusign.monitor order by 1") == [
+    assert whole.query("select occurred_at, object, action, result from landing_docusign.monitor order by 1") == [
         (datetime(2026, 1, 31, 9, 0, 0, 123000), "UserSession", "LoggedIn", "success"),
         (datetime(2026, 1, 31, 9, 1, 0, 123000), "UserSession", "LoginFailed", "failure"),
     ]
-    assert lake.query(
+    assert whole.query(
         "select email, membership_status, plan_name, created_at from landing_docusign.users order by 1"
     ) == [
         ("lee@example.org", "closed", None, datetime(2024, 5, 1)),
@@ -629,26 +653,26 @@ def test_docusign(lake: Lake, read: Read) -> None:
     ]
 
 
-def test_airtable(lake: Lake, read: Read) -> None:
+def test_airtable(whole: Whole) -> None:
     account = AIRTABLE_ACCOUNT
     log = f"{account}/auditLogEvents"
-    asked = read("airtable")
+    asked = whole.asked("airtable")
     assert _bearers(asked, log, account, f"{account}/users") == {"Bearer a-pat"}
     assert asked[log][0].query["startTime"] == "2026-01-31T00:00:00Z"
     assert asked[log][1].query["next"] == "n2"
     assert asked[f"{account}/users"][0].pairs == [("id[]", "usrsOEchC9xuwRgKk")]
     landed = "select action, actor_type, actor_email, ip_address from landing_airtable.audit_log_events order by 1"
-    assert lake.query(landed) == [
+    assert whole.query(landed) == [
         ("createBase", "anonymousUser", None, "1.2.3.4"),
         ("loginUser", "user", "foo@bar.com", "1.2.3.4"),
     ]
     landed = "select email, state, is_managed, last_activity_at from landing_airtable.users"
-    assert lake.query(landed) == [("baz@bar.com", "provisioned", True, datetime(2026, 1, 3, 12, 33, 12, 421000))]
+    assert whole.query(landed) == [("baz@bar.com", "provisioned", True, datetime(2026, 1, 3, 12, 33, 12, 421000))]
 
 
-def test_monday(lake: Lake, read: Read) -> None:
+def test_monday(whole: Whole) -> None:
     log = "/audit-api/get-logs"
-    asked = read("monday")
+    asked = whole.asked("monday")
     assert _bearers(asked, log) == {"Bearer an-audit-token"}
     assert _bearers(asked, "/v2") == {"an-api-token"}
     assert json.loads(asked[log][0].query["filters"]) == {
@@ -660,8 +684,8 @@ def test_monday(lake: Lake, read: Read) -> None:
     landed = (
         "select event, user_id, user_name, count(distinct event_id) from landing_monday.audit_logs group by 1, 2, 3"
     )
-    assert lake.query(f"{landed} order by 1") == [("failed-login", "777", "Mo Day", 1), ("login", "777", "Mo Day", 2)]
-    assert lake.query("select email, is_enabled, is_guest, last_activity_at from landing_monday.users") == [
+    assert whole.query(f"{landed} order by 1") == [("failed-login", "777", "Mo Day", 1), ("login", "777", "Mo Day", 2)]
+    assert whole.query("select email, is_enabled, is_guest, last_activity_at from landing_monday.users") == [
         ("mo@example.org", True, False, datetime(2026, 1, 31, 9))
     ]
 
@@ -687,27 +711,27 @@ def test_a_query_that_failed_with_200_proves_nobody_gone(
     assert lake.query("select is_gone from landing_monday.users") == [(False,)]
 
 
-def test_smartsheet(lake: Lake, read: Read) -> None:
-    asked = read("smartsheet")
+def test_smartsheet(whole: Whole) -> None:
+    asked = whole.asked("smartsheet")
     assert _bearers(asked, "/2.0/events", "/2.0/users") == {"Bearer a-smartsheet-token"}
     assert [request.query for request in asked["/2.0/events"]] == [
         {"maxCount": "10000", "since": "2026-01-31T00:00:00Z"},
         {"maxCount": "10000", "streamPosition": "XyzAb1234cdefghijklmnofpq"},
     ]
     assert [request.query["page"] for request in asked["/2.0/users"]] == ["1", "2"]
-    assert lake.query("select event_type, email, source, occurred_at from landing_smartsheet.events order by 1") == [
+    assert whole.query("select event_type, email, source, occurred_at from landing_smartsheet.events order by 1") == [
         ("SHEET - LOAD", "john.doe@smartsheet.com", "WEB_APP", datetime(2026, 1, 29, 8, 28, 33)),
         ("USER - LOGIN", "john.doe@smartsheet.com", "WEB_APP", datetime(2026, 1, 29, 8, 28, 33)),
     ]
-    assert lake.query("select email, status, is_licensed, last_login_at from landing_smartsheet.users order by 1") == [
+    assert whole.query("select email, status, is_licensed, last_login_at from landing_smartsheet.users order by 1") == [
         ("jane.roe@smartsheet.com", "PENDING", False, None),
         ("john.doe@smartsheet.com", "ACTIVE", True, datetime(2026, 1, 15, 18, 32, 47)),
     ]
 
 
-def test_webex(lake: Lake, read: Read) -> None:
+def test_webex(whole: Whole) -> None:
     security = SECURITY_AUDIT
-    asked = read("webex")
+    asked = whole.asked("webex")
     assert _bearers(asked, security, "/v1/people") == {"Bearer a-webex-token"}
     assert asked[security][0].query == {
         "max": "1000",
@@ -718,26 +742,26 @@ def test_webex(lake: Lake, read: Read) -> None:
     assert asked["/v1/adminAudit/events"][0].query["from"] == "2026-01-30T23:59:59.000Z"
     assert asked[security][1].query == {"cursor": "b"}
     landed = "select event_category, actor_email, ip_address, occurred_at from landing_webex.security_audit order by 1"
-    assert lake.query(landed) == [
+    assert whole.query(landed) == [
         ("LOGINS", "joe@example.com", "128.107.241.191", datetime(2019, 1, 2, 16, 58, 36, 845000)),
         ("LOGOUT", "joe@example.com", "128.107.241.191", datetime(2019, 1, 2, 16, 58, 36, 845000)),
     ]
-    assert lake.query("select event_category from landing_webex.admin_audit") == [("USERS",)]
+    assert whole.query("select event_category from landing_webex.admin_audit") == [("USERS",)]
     landed = "select email, license_ids, is_login_enabled, last_activity_at from landing_webex.people"
-    assert lake.query(landed) == [
+    assert whole.query(landed) == [
         ("joe@example.com", '["Y2lzY29zcGFyazovL3VzL0xJQ0VOU0UvMQ"]', True, datetime(2026, 1, 18, 14, 26, 16, 28000))
     ]
     landed = "select license_name, total_units, consumed_units from landing_webex.licenses"
-    assert lake.query(landed) == [("Webex Meetings", 42, 8)]
+    assert whole.query(landed) == [("Webex Meetings", 42, 8)]
 
 
-def test_slack_without_enterprise_grid(lake: Lake, read: Read) -> None:
-    asked = read("slack")
+def test_slack_without_enterprise_grid(whole: Whole) -> None:
+    asked = whole.asked("slack")
     first, second = asked["/api/team.accessLogs"]
     assert (first.query, second.query["cursor"]) == ({"limit": "999"}, "dXNlcjpVMDYxTkZUVDI=")
     assert _bearers(asked, "/api/team.accessLogs") == {"Bearer xoxp-0000"}
     landed = "select user_id, user_name, ip_address, access_count, epoch(first_access_at), epoch(occurred_at)"
-    assert lake.query(f"{landed} from landing_slack.access_logs order by 1") == [
+    assert whole.query(f"{landed} from landing_slack.access_logs order by 1") == [
         ("U12345", "white_rabbit", "127.0.0.1", 1, 1422922493, 1422922493),
         ("U45678", "alice", "127.0.0.1", 1, 1422922864, 1422922864),
     ]
@@ -766,9 +790,9 @@ def test_an_access_that_moves_on_is_one_more_and_takes_nothing_back(
     assert lake.query(landed) == [(day.replace(tzinfo=None), number) for number, day in enumerate(days, 1)]
 
 
-def test_openai(lake: Lake, read: Read) -> None:
+def test_openai(whole: Whole) -> None:
     log, usage = "/v1/organization/audit_logs", "/v1/organization/usage/completions"
-    asked = read("openai")
+    asked = whole.asked("openai")
     assert _bearers(asked, log, usage, "/v1/organization/users") == {"Bearer sk-admin-0000"}
     midnight = int(datetime.fromisoformat("2026-01-31T00:00:00Z").timestamp())
     assert asked[log][0].query["effective_at[gte]"] == str(midnight)
@@ -779,26 +803,26 @@ def test_openai(lake: Lake, read: Read) -> None:
     landed = (
         "select event_type, actor_type, api_key_type, actor_id, actor_email, occurred_at from landing_openai.audit_logs"
     )
-    assert lake.query(f"{landed} order by 1") == [
+    assert whole.query(f"{landed} order by 1") == [
         ("login.succeeded", "session", None, "user-xxx", "user@example.com", datetime(2024, 7, 12, 17, 9, 50)),
         ("project.archived", "api_key", "user", "user-xxx", "user@example.com", datetime(2024, 7, 31, 21, 30, 46)),
     ]
     landed = (
         "select event_id, user_id, request_count, occurred_at, window_ended_at from landing_openai.usage_completions"
     )
-    assert lake.query(f"{landed} order by 1") == [
+    assert whole.query(f"{landed} order by 1") == [
         ("usage_completions:acme:1730419200/", None, 2, datetime(2024, 11, 1), datetime(2024, 11, 2)),
         ("usage_completions:acme:1730419200/user-xxx", "user-xxx", 5, datetime(2024, 11, 1), datetime(2024, 11, 2)),
     ]
-    assert lake.query("select email, added_at, api_key_last_used_at from landing_openai.users") == [
+    assert whole.query("select email, added_at, api_key_last_used_at from landing_openai.users") == [
         ("user@example.com", datetime(2024, 3, 26, 16, 45, 33), datetime(2026, 1, 31, 9))
     ]
 
 
-def test_tableau(lake: Lake, read: Read) -> None:
+def test_tableau(whole: Whole) -> None:
     users = TABLEAU_USERS
     sign_in = "/api/3.19/auth/signin"
-    asked = read("tableau")
+    asked = whole.asked("tableau")
     assert json.loads(asked[sign_in][0].body) == {
         "credentials": {
             "personalAccessTokenName": "reader",
@@ -809,7 +833,7 @@ def test_tableau(lake: Lake, read: Read) -> None:
     assert {request.headers["X-Tableau-Auth"] for request in asked[users]} == {"eIX6mvFsqyansa4KqEI1UwOpS8ggRs2l"}
     assert {request.headers["Accept"] for request in asked[users]} == {"application/json"}
     assert [request.query["pageNumber"] for request in asked[users]] == ["1", "2"]
-    assert lake.query("select email, site_role, last_login_at from landing_tableau.users order by 1") == [
+    assert whole.query("select email, site_role, last_login_at from landing_tableau.users order by 1") == [
         ("idle@example.com", "Unlicensed", None),
         ("jane.smith@example.com", "Explorer", datetime(2026, 1, 15, 9, 22, 18)),
     ]
@@ -836,21 +860,21 @@ def test_a_session_that_ends_between_two_pages_is_opened_again(lake: Lake, monke
     assert lake.query("select count(*) from landing_tableau.users") == [(2,)]
 
 
-def test_adobe(lake: Lake, read: Read) -> None:
+def test_adobe(whole: Whole) -> None:
     users = ADOBE_USERS
-    asked = read("adobe")
+    asked = whole.asked("adobe")
     assert parse_qs(asked["/ims/token/v3"][0].body.decode())["scope"] == ["openid,AdobeID,user_management_sdk"]
     assert _bearers(asked, f"{users}/0", f"{users}/1") == {"Bearer a-fresh-token"}
     assert asked[f"{users}/1"][0].headers["X-Api-Key"] == "an-app"
-    assert lake.query("select record_id, status, display_name, groups from landing_adobe.users order by 1") == [
+    assert whole.query("select record_id, status, display_name, groups from landing_adobe.users order by 1") == [
         ("federatedID/jane@example.com", "active", "Jane Doe", '["Creative Cloud 1","_admin_Support"]'),
         ("federatedID/psmith@example.com", "active", "", None),
     ]
 
 
-def test_launchdarkly(lake: Lake, read: Read) -> None:
+def test_launchdarkly(whole: Whole) -> None:
     log, members = "/api/v2/auditlog", "/api/v2/members"
-    asked = read("launchdarkly")
+    asked = whole.asked("launchdarkly")
     assert _bearers(asked, log, members) == {"api-0000"}
     midnight = int(datetime.fromisoformat("2026-01-31T00:00:00Z").timestamp())
     assert asked[log][0].query["after"] == str(midnight * 1000 - 1000), "the bound is exclusive"
@@ -858,12 +882,12 @@ def test_launchdarkly(lake: Lake, read: Read) -> None:
     landed = (
         "select action, kind, member_email, member_name, occurred_at from landing_launchdarkly.audit_log order by 1"
     )
-    assert lake.query(landed) == [
+    assert whole.query(landed) == [
         ("deactivateScimMember", "segment", None, None, datetime(2026, 1, 31, 6, 13, 20, 734000)),
         ("updateIncluded", "segment", "kim@example.org", "Kim Park", datetime(2026, 1, 31, 9, 0, 0, 415000)),
     ]
     landed = "select email, role, is_pending, created_at, last_seen_at from landing_launchdarkly.members"
-    assert lake.query(landed) == [
+    assert whole.query(landed) == [
         ("kim@example.org", "reader", False, datetime(2021, 8, 3, 14, 40), datetime(2026, 1, 31, 9))
     ]
 
@@ -1189,15 +1213,14 @@ ACCOUNTS: Mapping[str, list[tuple[Any, ...]]] = {
 
 
 @pytest.fixture(scope="module")
-def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+def staged(whole: Whole) -> Iterator[Warehouse]:
     """A warehouse with all of these vendors extracted and staged."""
-    lake = Lake(tmp_path_factory.mktemp("staged"))
+    for name in VENDORS:
+        whole.asked(name)
     with pytest.MonkeyPatch.context() as environment:
-        for name in VENDORS:
-            _extract(lake, environment, name)
         for name in ("APP_USAGE_HOME", "DBT_TARGET"):
             environment.setenv(name, "")  # put back afterwards
-        warehouse = Warehouse(lake.folder)
+        warehouse = Warehouse(whole.lake.folder)
         folders = [f"path:models/staging/{name}" for name in VENDORS]
         warehouse.build("--select", "activity_types", "stg_loads", "stg_fetches", *folders)
         yield warehouse
