@@ -34,6 +34,7 @@ ATTEMPTS = 6  # with 1 s doubled each time and jitter: about half a minute, long
 MOST_REPEATS = 3  # of a page in a row; a vendor that does not know the parameter sends its first page for ever
 MOST_EMPTY_PAGES = 100  # in a row; filters leave some, a vendor whose links lead nowhere sends them for ever
 LONGEST_WAIT = 900.0  # seconds; the longest reset seen in a vendor's documentation is 15 minutes
+CHUNK = 256 * 1024  # bytes of a page read at once
 TIMEOUT = (10.0, 120.0)  # seconds to connect, seconds between bytes
 
 _LIST = "$"  # the page itself is the list of records; dlt guesses where the selector is empty
@@ -121,6 +122,10 @@ class Page(requests.Response):
             return [_line(line) for line in reader]
         except csv.Error as error:
             raise FetchError(f"{_name(self.request)} answered no such CSV as expected: {error}") from error
+
+    def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Iterator[Any]:
+        """A page is read whole: in pieces of 10 KB, as requests does it, to read takes as long as to parse."""
+        return super().iter_content(CHUNK, decode_unicode)
 
     def json(self, **kwargs: Any) -> Any:
         """What `split` left over when the page was read; the whole document before that."""

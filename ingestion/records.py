@@ -99,12 +99,6 @@ def _engine() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config={"memory_limit": "1GB"})
 
 
-@cache
-def _parsed(sql: str) -> duckdb.Statement:
-    (statement,) = _engine().extract_statements(sql)
-    return statement
-
-
 class RecordTyper:
     """Types the records of one stream of one connection.
 
@@ -190,7 +184,7 @@ class RecordTyper:
                 self._duckdb.register(name, table)
         used = {name: value for name, value in constants.items() if f"${name}" in sql}
         if len(payloads) < FEW:
-            return self._duckdb.execute(_parsed(sql), used).to_arrow_table()
+            return self._duckdb.execute(sql, used).to_arrow_table()
         return self._duckdb.sql(sql, params=used).to_arrow_table()  # planned twice, but all cores make the Arrow table
 
     def _rejected(self, rows: pa.Table, parent: Mapping[str, str]) -> pa.Table:
