@@ -47,12 +47,6 @@ def _duckdb() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config={"threads": 1})
 
 
-@cache
-def _parsed(sql: str) -> duckdb.Statement:
-    (statement,) = _duckdb().extract_statements(sql)
-    return statement
-
-
 class _Tables(dict[str, pa.Table]):
     """Landing tables, and as much of dlt's SQL client over them as the landing queries use."""
 
@@ -71,7 +65,7 @@ class _Tables(dict[str, pa.Table]):
         for name, table in self.items():
             if f'"{name}"' in sql:
                 self._duckdb.register(name, table)
-        return self._duckdb.execute(_parsed(sql), list(parameters))
+        return self._duckdb.execute(sql, list(parameters))
 
     @contextmanager
     def execute_query(self, sql: str, *parameters: Any) -> Iterator[Any]:
