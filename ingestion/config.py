@@ -111,8 +111,8 @@ class Settings:
             database=str(output.get("dbname") or output.get("database")),
         )
         if output["type"] == "redshift":
-            return dlt.destinations.redshift(url)
-        return dlt.destinations.postgres(url)
+            return _settled(dlt.destinations.redshift(url))
+        return _settled(dlt.destinations.postgres(url))
 
 
 def duckdb_file(path: Path) -> Destination[Any, Any]:
@@ -122,7 +122,27 @@ def duckdb_file(path: Path) -> Destination[Any, Any]:
     looks for the best way to store the payloads: told that it is zstd, it loads twice as fast into half the space.
     """
     limits = {"memory_limit": "512MB", "force_compression": "zstd"}
-    return dlt.destinations.duckdb(DuckDbCredentials(str(path), global_config=limits))
+    return _settled(dlt.destinations.duckdb(DuckDbCredentials(str(path), global_config=limits)))
+
+
+def _settled(destination: Destination[Any, Any]) -> Destination[Any, Any]:
+    """Looks up only once what its capabilities depend on.
+
+    dlt asks for these some twenty times a load, and looks through the environment and all files of settings each time,
+    which takes a sixth of a small load.
+    """
+    look_up = destination.configuration
+    known: list[Any] = []
+
+    def configuration(initial_config: Any, accept_partial: bool = False) -> Any:
+        if not accept_partial:
+            return look_up(initial_config)
+        if not known:
+            known.append(look_up(initial_config, accept_partial=True))
+        return known[0]
+
+    destination.configuration = configuration  # type: ignore[method-assign]
+    return destination
 
 
 def postgres_url(*, host: str, port: int, user: str, password: str, database: str) -> str:
