@@ -17,17 +17,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
 from ingestion import extract, files, records
 from ingestion.connections import Connection
 from ingestion.connectors import connectors
 from ingestion.extract import Extracted
-from tests.models_support import Warehouse
 from tests.support import NOW, Answer, Lake, Request, vendor
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -117,6 +114,9 @@ class Bucket:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[tuple[Any, str]]:
+    import boto3  # here and below: what is killed imports this file, and has no use for these
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -387,7 +387,7 @@ def test_a_bad_line_is_a_rejected_record_and_takes_no_neighbour_with_it(lake: La
     bad = {
         "html": b"<html><body>502 Bad Gateway</body></html>",
         "truncated": b'{"id": "t", "occurred_at": "2026-01-30T10:00:00Z", "email": "a',
-        "50 MB": lines([event(90, noise="x" * 50_000_000)]).strip(),
+        "larger than a block": lines([event(90, noise="x" * files.BLOCK)]).strip(),
         "raw NUL": b'{"id": "n", "occurred_at": "2026-01-30T10:00:00Z", "email": "a\0b"}',
         "escaped NUL": lines([event(91, user_agent="a\0b")]).strip(),
         "no UTF-8": b'{"id": "u", "occurred_at": "2026-01-30T10:00:00Z", "email": "\xff\xfe"}',
@@ -680,6 +680,8 @@ def test_events_of_files_are_staged_in_the_common_shape(
     read(lake, folder)
     for name in ("APP_USAGE_HOME", "DBT_TARGET"):
         monkeypatch.setenv(name, "")  # put back afterwards
+    from tests.models_support import Warehouse
+
     warehouse = Warehouse(lake.folder)
     warehouse.build("--select", "activity_types", "stg_loads", "stg_fetches", "path:models/staging/files")
     columns = "account_id, user_email, actor_kind, app_name, source_kind, event_code, activity, status, user_agent"
