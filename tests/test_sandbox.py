@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ import psycopg2
 import pytest
 import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ingestion.postgres import PrivatePostgres
-from ingestion.sandbox import Options, Response, Sandbox, TrueEvent
+from ingestion.sandbox import Options, Response, Sandbox, TrueEvent, Truth
 from ingestion.sandbox.product import FILLED, MARK, NOT_OURS, product_rows
 from ingestion.sandbox.vendors import vendor_classes
 
@@ -40,13 +42,32 @@ def sandbox() -> Iterator[Sandbox]:
         yield sandbox
 
 
+@pytest.fixture(scope="module")
+def truth(sandbox: Sandbox) -> Truth:
+    return sandbox.truth()
+
+
 # ---- a reader
+
+
+def ask(method: str, url: str, **arguments: Any) -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False  # to look for proxies takes longer than to ask
+        return session.request(method, url, timeout=10, **arguments)
+
+
+@cache
+def loaded(pem: str) -> rsa.RSAPrivateKey:
+    """A key of the sandbox; to check it takes longer than to sign."""
+    key = load_pem_private_key(pem.encode(), None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    return key
 
 
 def get(url: str, **arguments: Any) -> requests.Response:
     """A GET that asks again, as often as vendors fail at first."""
     for _ in range(3):
-        response = requests.get(url, timeout=10, **arguments)
+        response = ask("GET", url, **arguments)
         is_limited = response.status_code == 429 or "rateLimitExceeded" in response.text
         if response.status_code < 500 and not is_limited:
             return response
@@ -73,11 +94,11 @@ class Reader:
         return getattr(self, f"_{stream}")(low, high, size)
 
     def _zoom_token(self, scopes: tuple[str, ...]) -> str:
-        response = requests.post(
+        response = ask(
+            "POST",
             f"{self.url}/oauth/token",
             params={"grant_type": "account_credentials", "account_id": self.settings["account_id"]},
             auth=(self.secrets["client_id"], self.secrets["client_secret"]),
-            timeout=10,
         )
         return f"Bearer {response.json()['access_token']}"
 
@@ -101,12 +122,12 @@ class Reader:
             "exp": now + 3600,
             **claims,
         }
-        signed_with = assertion.pop("key", self.secrets["private_key"])
+        signed_with = assertion.pop("key", None) or loaded(self.secrets["private_key"])
         form = {
             "grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer",
             "assertion": jwt.encode(assertion, signed_with, algorithm="RS256"),
         }
-        return requests.post(f"{self.url}/token", data=form, timeout=10)
+        return ask("POST", f"{self.url}/token", data=form)
 
     def _activities(self, low: datetime, high: datetime, size: int) -> Iterator[list[Any]]:
         last = high.date()
@@ -266,7 +287,7 @@ def test_a_careful_reader_finds_exactly_the_truth(seed: int, size: int) -> None:
         assert found == Counter(map(as_found, sandbox.truth().events))
 
 
-def test_listings_are_the_true_accounts(sandbox: Sandbox) -> None:
+def test_listings_are_the_true_accounts(sandbox: Sandbox, truth: Truth) -> None:
     listed: set[tuple[str, str]] = set()
     for connection in sandbox.connections():
         reader, name = Reader(sandbox, connection["connection_id"]), connection["connection_id"]
@@ -300,7 +321,7 @@ def test_listings_are_the_true_accounts(sandbox: Sandbox) -> None:
                     listed |= {(name, member["id"]) for member in body["members"]}
                     cursor = body["response_metadata"]["next_cursor"]
                     query = {"limit": 7, "cursor": cursor} if cursor else {}
-    assert listed == {(account.connection_id, account.account_id) for account in sandbox.truth().accounts}
+    assert listed == {(account.connection_id, account.account_id) for account in truth.accounts}
 
 
 @pytest.mark.parametrize("stream", ["activities", "login", "saml", "token", "audit_logs"])
@@ -325,20 +346,20 @@ def test_okta_is_oldest_first_unless_asked(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("stream", ["system_log", "login", "audit_logs"])
-def test_both_bounds_of_a_window_are_inclusive(sandbox: Sandbox, stream: str) -> None:
-    events = sorted((e for e in sandbox.truth().events if e.stream == stream), key=lambda e: e.occurred_at)
+def test_both_bounds_of_a_window_are_inclusive(sandbox: Sandbox, stream: str, truth: Truth) -> None:
+    events = sorted((e for e in truth.events if e.stream == stream), key=lambda e: e.occurred_at)
     event = events[len(events) // 2]
     records = read(sandbox, event.connection_id, stream, event.occurred_at, event.occurred_at)
     assert as_found(event) in {f for record in records for f in made_out(event.connection_id, stream, record)}
 
 
-def test_zooms_days_are_whole_days_in_utc(sandbox: Sandbox) -> None:
+def test_zooms_days_are_whole_days_in_utc(sandbox: Sandbox, truth: Truth) -> None:
     day = datetime(2026, 1, 20, tzinfo=UTC)
     body = Reader(sandbox, "acme-zoom").get(
         "/v2/report/activities", **{"from": "2026-01-20", "to": "2026-01-20", "page_size": 300}
     )
     found = Counter(f for record in body.json()["activity_logs"] for f in made_out("acme-zoom", "activities", record))
-    true = (e for e in sandbox.truth().events if e.connection_id == "acme-zoom")
+    true = (e for e in truth.events if e.connection_id == "acme-zoom")
     assert found == Counter(as_found(e) for e in true if day <= e.occurred_at < day + timedelta(days=1))
 
 
@@ -360,8 +381,8 @@ def test_a_late_event_is_hidden_until_it_is_visible() -> None:
             assert shown == [False, True]
 
 
-def test_no_event_is_later_than_its_vendor_ever_is(sandbox: Sandbox) -> None:
-    for event in sandbox.truth().events:
+def test_no_event_is_later_than_its_vendor_ever_is(sandbox: Sandbox, truth: Truth) -> None:
+    for event in truth.events:
         lateness = event.visible_at - event.occurred_at
         assert timedelta(0) <= lateness < RARE.get(event.connector, timedelta(days=3))
 
@@ -434,8 +455,8 @@ def test_another_org_changes_no_other() -> None:
     assert {e.org_id for e in more.events} > ours
 
 
-def test_flags_make_more_of_everything() -> None:
-    base = len(Sandbox(SMALL, NOW).truth().events)
+def test_flags_make_more_of_everything(truth: Truth) -> None:
+    base = len(truth.events)
     assert len(Sandbox(replace(SMALL, events=4), NOW).truth().events) > 2.5 * base
     assert len(Sandbox(replace(SMALL, people=30), NOW).truth().events) > 2 * base
     assert len(Sandbox(replace(SMALL, start=date(2025, 10, 1)), NOW).truth().events) > 2 * base
@@ -485,7 +506,7 @@ def test_slack_pages_run_past_the_lower_bound_without_it(sandbox: Sandbox) -> No
     assert below
 
 
-def test_oktas_next_link_never_ends_without_until(sandbox: Sandbox) -> None:
+def test_oktas_next_link_never_ends_without_until(sandbox: Sandbox, truth: Truth) -> None:
     reader = Reader(sandbox, "acme-okta")
     response = reader.get("/api/v1/logs", since=_z(NOW - timedelta(hours=30)), limit=1000)
     stored = [f.event_id for record in response.json() for f in made_out("acme-okta", "system_log", record)]
@@ -494,7 +515,7 @@ def test_oktas_next_link_never_ends_without_until(sandbox: Sandbox) -> None:
         assert "next" in response.links
     assert response.json() == []
     # A polling query goes by the time of storing, so it has what occurred before `since` and came late.
-    true = [e for e in sandbox.truth().events if e.connection_id == "acme-okta"]
+    true = [e for e in truth.events if e.connection_id == "acme-okta"]
     assert set(stored) == {e.event_id for e in true if e.visible_at >= NOW - timedelta(hours=30)}
 
 
@@ -507,10 +528,10 @@ def test_okta_leaves_out_deprovisioned_users_unless_asked() -> None:
         assert {user["id"] for user in asked} == {a.account_id for a in suspended} != set()
 
 
-def test_oktas_apps_have_their_users(sandbox: Sandbox) -> None:
+def test_oktas_apps_have_their_users(sandbox: Sandbox, truth: Truth) -> None:
     reader = Reader(sandbox, "acme-okta")
     apps = {app["label"]: app["id"] for app in reader.get("/api/v1/apps", limit=200).json()}
-    used = {e.app_name for e in sandbox.truth().events if e.connection_id == "acme-okta" and e.source_kind == "sso"}
+    used = {e.app_name for e in truth.events if e.connection_id == "acme-okta" and e.source_kind == "sso"}
     assert used <= set(apps)
     users = reader.get(f"/api/v1/apps/{apps['Zoom']}/users", limit=500).json()
     assert all(user["credentials"]["userName"] for user in users)
@@ -559,12 +580,12 @@ def test_google_gives_no_token_to_a_stranger(sandbox: Sandbox) -> None:
     assert reader.grant(("admin.directory.user",)).json()["error"] == "unauthorized_client"
 
 
-def test_google_opens_to_a_scope_only_what_is_its(sandbox: Sandbox) -> None:
+def test_google_opens_to_a_scope_only_what_is_its(sandbox: Sandbox, truth: Truth) -> None:
     reader = Reader(sandbox, "acme-google-workspace", scopes=("apps.licensing",))
     assert reader.get("/admin/directory/v1/users", customer="my_customer").status_code == 403
     customer = {"customerId": reader.settings["customer_id"]}
     rows = reader.get("/apps/licensing/v1/product/Google-Apps/users", **customer).json()["items"]
-    licensed = [a for a in sandbox.truth().accounts if a.connection_id == "acme-google-workspace" and a.license_name]
+    licensed = [a for a in truth.accounts if a.connection_id == "acme-google-workspace" and a.license_name]
     assert {(row["userId"], row["skuName"]) for row in rows} == {(a.account_email, a.license_name) for a in licensed}
 
 
@@ -588,10 +609,10 @@ def test_each_vendor_says_too_many_in_its_own_way_and_only_once(sandbox: Sandbox
     path, query = paths[connector]
     failures: list[requests.Response] = []
     for n in range(1, 400):
-        response = requests.get(reader.url + path, params=query(n), headers=reader.headers, timeout=10)
+        response = ask("GET", reader.url + path, params=query(n), headers=reader.headers)
         if response.status_code != 200:
             failures.append(response)
-            again = requests.get(reader.url + path, params=query(n), headers=reader.headers, timeout=10)
+            again = ask("GET", reader.url + path, params=query(n), headers=reader.headers)
             assert again.status_code == 200
     assert {response.status_code // 100 for response in failures} == {4, 5}
     limited = [response for response in failures if response.status_code < 500]
@@ -691,8 +712,7 @@ def test_no_secret_is_in_a_connection(sandbox: Sandbox) -> None:
     assert not [name for name, value in sandbox.secrets().items() if value in text]
 
 
-def test_truth_can_be_written_a_line_a_row(sandbox: Sandbox) -> None:
-    truth = sandbox.truth()
+def test_truth_can_be_written_a_line_a_row(sandbox: Sandbox, truth: Truth) -> None:
     rows = [json.loads(line) for line in truth.to_jsonl()]
     kinds = Counter(row["row"] for row in rows)
     assert kinds["event"] == len(truth.events)
