@@ -570,10 +570,10 @@ class Reader:
         if self._typing is not None:
             yield from self._sorted_out(self._typing.result())
             self._typing = None
-        if batch:
+        if batch and ahead:
             self._typing = self._typist.submit(self._typer.type, batch, fields)
-            if not ahead:
-                yield from self._typed([], fields)
+        elif batch:
+            yield from self._sorted_out(self._typer.type(batch, fields))
 
     def _sorted_out(self, typed: Typed) -> Iterator[Any]:
         if typed.rejected.num_rows:

@@ -554,7 +554,7 @@ def token_expires_between_two_pages(stage: Stage) -> None:
 
 @situation(is_any)
 def odd_answer_to_a_token_request_fails_and_heals(stage: Stage) -> None:
-    odd = (Answer(b"<html></html>"), Answer({"error": "invalid_client"}), Answer({}, 401), Answer(b"[" * 100_000))
+    odd = (Answer(b"<html></html>"), Answer({"error": "invalid_client"}), Answer({}, 401), Answer(b"[" * 20_000))
     with stage.world() as world:
         world.fill()
         for minute, answer in enumerate(odd):
@@ -801,7 +801,7 @@ _BAD_PAGES = {
     "text": Answer(b'"soon"'),
     "an error": Answer({"error": {"message": "try again"}}),
     "invalid UTF-8": Answer(b"\xff\xfe\x00"),
-    "brackets": Answer(b"[" * 100_000),
+    "brackets": Answer(b"[" * 20_000),
 }
 
 
