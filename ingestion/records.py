@@ -96,7 +96,9 @@ class Typed:
 @cache
 def _engine() -> duckdb.DuckDBPyConnection:
     """One database in memory for all typers of the process; each works in temporary tables of its own."""
-    return duckdb.connect(config={"memory_limit": "1GB"})
+    engine = duckdb.connect(config={"memory_limit": "1GB"})
+    engine.execute("set global timezone = 'UTC'")
+    return engine
 
 
 class RecordTyper:
@@ -112,7 +114,6 @@ class RecordTyper:
         self._connection = connection
         self._fetched_at = fetched_at.replace(tzinfo=None)
         self._duckdb = _engine().cursor()
-        self._duckdb.execute("set timezone = 'UTC'")
         self._is_counted = stream.key.kind == "content_hash"
         self.new_window(None, None)
 
@@ -227,7 +228,6 @@ def within(records: list[Record], path: str) -> list[Record]:
 
 def _bytes_of(batch: pa.Table | pa.RecordBatch, sql: str) -> list[bytes]:
     with _engine().cursor() as cursor:
-        cursor.execute("set timezone = 'UTC'")
         cursor.register("batch", batch)
         (column,) = cursor.sql(sql).to_arrow_table().columns
     texts: list[bytes] = column.cast(pa.binary()).to_pylist()

@@ -79,12 +79,12 @@ def is_account(connector: Connector, stream: Stream) -> bool:
 
 
 def is_paged(connector: Connector, stream: Stream) -> bool:
-    return not isinstance(stream.paginator(), SinglePagePaginator)
+    return not isinstance(fetching._made(stream.paginator), SinglePagePaginator)
 
 
 def has_page_tokens(connector: Connector, stream: Stream) -> bool:
     return is_paged(connector, stream) and not (
-        _has_own_pages(connector, stream) or isinstance(stream.paginator(), RangePaginator)
+        _has_own_pages(connector, stream) or isinstance(fetching._made(stream.paginator), RangePaginator)
     )
 
 
