@@ -6,7 +6,6 @@ import pytest
 
 from ingestion.connector import Connector, Stream
 from ingestion.connectors import connectors
-from ingestion.fetch import BATCH_BYTES
 from tests.conformance.situations import SITUATIONS, Situation, Stage
 
 CASES = [
@@ -30,10 +29,10 @@ def ways_to_page() -> dict[str, tuple[Connector, Stream]]:
 
 
 @pytest.mark.parametrize(("connector", "stream"), ways_to_page().values(), ids=ways_to_page())
-def test_a_record_larger_than_a_batch_is_rejected_and_its_neighbours_land(connector: Connector, stream: Stream) -> None:
+def test_a_record_of_50_mb_is_rejected_and_its_neighbours_land(connector: Connector, stream: Stream) -> None:
     with Stage(connector, stream).world() as world:
         neighbours = world.fill()
-        world.add().record["odd"] = "x" * BATCH_BYTES
+        world.add().record["odd"] = "x" * 50_000_000
         world.expects_rejects = True
         assert world.run() is None
         world.assert_all_there(neighbours)
