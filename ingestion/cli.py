@@ -144,7 +144,8 @@ def run(
             raise typer.Exit(code)
         stop = threading.Event()
         for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, lambda *_: stop.set())
+            # by another thread: a signal may come while this one holds the event's lock, and another while it sets it
+            signal.signal(name, lambda *_: threading.Thread(target=stop.set).start())
         while True:
             if lock.lend(pause, stop):
                 flow.forget()
