@@ -143,9 +143,15 @@ def run(
         if pause is None:
             raise typer.Exit(code)
         stop = threading.Event()
+
+        def end(*_: object) -> None:
+            """By another thread, for this one may hold the event's lock; and once, however often it is told."""
+            for name in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(name, signal.SIG_IGN)
+            threading.Thread(target=stop.set).start()
+
         for name in (signal.SIGINT, signal.SIGTERM):
-            # by another thread: a signal may come while this one holds the event's lock, and another while it sets it
-            signal.signal(name, lambda *_: threading.Thread(target=stop.set).start())
+            signal.signal(name, end)
         while True:
             if lock.lend(pause, stop):
                 flow.forget()
