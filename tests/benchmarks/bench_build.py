@@ -10,6 +10,7 @@ size is built in a process of its own. Compare ratios: seconds are the machine's
 """
 
 import argparse
+import os
 import resource
 import shutil
 import statistics
@@ -104,7 +105,7 @@ class Figures:
 class Bench:
     def __init__(self, folder: Path, days: int, people: int, memory: str) -> None:
         project = copy_project(folder / "project", data_tests=False)
-        flow_support.parses = folder
+        os.environ[flow_support.PARSES] = str(folder)
         profile = project / "profiles.example.yml"
         text = profile.read_text(encoding="utf-8").replace(
             "TimeZone: UTC", f"memory_limit: {memory}\n        TimeZone: UTC"
