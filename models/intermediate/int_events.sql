@@ -33,11 +33,6 @@ placed as (
         coalesce(events.occurred_on, {{ local_date('events.occurred_at', 'time_zones.time_zone') }}) as usage_date,
         coalesce(exact_type.is_activity, any_type.is_activity, false) and events.status <> 'failure' as is_activity
     from events
-    inner join time_zones
-        on
-            events.org_id = time_zones.org_id
-            and events.occurred_at >= time_zones.valid_from
-            and events.occurred_at < time_zones.valid_to
     left join app_names
         on {{ normalized_name('events.app_name') }} = app_names.normalized_name
     left join activity_types as exact_type
@@ -50,6 +45,8 @@ placed as (
             events.connector = any_type.connector
             and events.stream = any_type.stream
             and any_type.event_code = '*'
+    -- the last one, and a left join: a bound on time takes DuckDB longer than all others, and would make theirs longer
+    {{ join_time_zone('time_zones', 'events.org_id', 'events.occurred_at') }}
 
 )
 
