@@ -103,3 +103,17 @@ def test_a_wrong_body_is_found() -> None:
     assert "'most' was unexpected" in unknown
     (missing,) = faults("jumpcloud", replace(request, body=body.replace(b"start_time", b"q")))
     assert "'start_time' is a required property" in missing
+
+
+def test_what_goes_along_with_a_lone_cursor_is_found() -> None:
+    request = first("dropbox", "/2/team_log/get_events/continue")
+    assert faults("dropbox", request) == set()
+    (unknown,) = faults("dropbox", replace(request, body=request.body.replace(b"}", b', "limit": 9}')))
+    assert "'limit' was unexpected" in unknown
+
+
+def test_a_path_with_a_value_in_quotes_is_matched() -> None:
+    request = first("microsoft365", "/v1.0/reports/getOffice365ActiveUserDetail(period='D180')")
+    assert faults("microsoft365", request) == set()
+    unquoted = replace(request, path=request.path.replace("'", ""))
+    assert faults("microsoft365", unquoted) == {f"GET {unquoted.path} is not described"}
