@@ -126,6 +126,7 @@ class Stream:
     columns: tuple[Column, ...]
     records: str = ""  # dotted path of the records in a page, a list or a map; empty: the page is the list
     csv: tuple[str, ...] = ()  # pages are CSV, a record per line; columns that the header must have
+    names: str = ""  # where records are lists of values: JSON path, in the first page, of what each of them is called
     occurred_at: Column | None = None  # events only
     window: Window | None = None  # events only
     lateness: Lateness = Lateness()
@@ -177,6 +178,7 @@ class Connector:
     rate_limit: RateLimit = RateLimit()
     headers: Mapping[str, str] = field(default_factory=dict)
     error_field: str = ""  # a field of a 200 page; the call failed if it is false, "FAIL" or a list of errors
+    later: str = ""  # a field of a 202 answer: the address at which what takes its time will be
 
 
 class HeaderAuth(AuthBase):

@@ -513,6 +513,7 @@ class Reader:
             params=params,
             ends_on_empty_page=stream.ends_on_empty_page,
             csv_columns=stream.csv,
+            names=stream.names,
         )
         try:
             for records, envelope in pages:

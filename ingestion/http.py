@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import msgspec
 import requests
+from dlt.common import jsonpath
 from dlt.common.configuration.specs.runtime_configuration import RuntimeConfiguration
 from dlt.sources.helpers.rest_client.client import RESTClient
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
@@ -34,6 +35,7 @@ ATTEMPTS = 6  # with 1 s doubled each time and jitter: about half a minute, long
 MOST_REPEATS = 3  # of a page in a row; a vendor that does not know the parameter sends its first page for ever
 MOST_EMPTY_PAGES = 100  # in a row; filters leave some, a vendor whose links lead nowhere sends them for ever
 LONGEST_WAIT = 900.0  # seconds; the longest reset seen in a vendor's documentation is 15 minutes
+LONGEST_POLL = 30.0  # seconds between two looks at whether an answer is there
 CHUNK = 256 * 1024  # bytes of a page read at once
 TIMEOUT = (10.0, 120.0)  # seconds to connect, seconds between bytes
 
@@ -156,7 +158,7 @@ class VendorSession(requests.Session):
         self.sign: Callable[[requests.PreparedRequest], None] | None = None
         self._rate_limit = rate_limit
         self._base = urlsplit(base_url) if base_url else None
-        self._sleep = sleep
+        self.sleep = sleep
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send until it is answered or hopeless."""
@@ -169,7 +171,7 @@ class VendorSession(requests.Session):
             ),
             stop=stop_after_attempt(ATTEMPTS),
             wait=_wait,
-            sleep=self._sleep,
+            sleep=self.sleep,
             reraise=True,
         )
         try:
@@ -229,7 +231,23 @@ class PageClient(RESTClient):
         )
         session.token_auth = auth if hasattr(auth, "obtain_token") else None
         session.sign = getattr(auth, "sign", None)
-        self._error_field = connector.error_field
+        self._error_field, self._later = connector.error_field, connector.later
+        self._sleep = session.sleep
+
+    def _send_request(self, request: requests.Request, **kwargs: Any) -> requests.Response:
+        """dlt sends here. What takes its time (202) is asked for, where the answer says, until it is there."""
+        response = super()._send_request(request, **kwargs)
+        waited, pause = 0.0, 1.0
+        while self._later and response.status_code == 202:
+            if waited >= LONGEST_WAIT:
+                raise FetchError(f"{_name(response.request)} was not ready after {waited:.0f} seconds")
+            self._sleep(pause)
+            waited, pause = waited + pause, min(2 * pause, LONGEST_POLL)
+            look = copy.copy(request)
+            look.method, look.params, look.json = "GET", {}, None
+            look.url = urljoin(request.url, msgspec.json.decode(response.content)[self._later])
+            response = super()._send_request(look, **kwargs)
+        return response
 
     def extract_response(self, response: requests.Response, data_selector: Any) -> list[Any]:
         """dlt asks for a page's records here; `data_selector` is the stream's dotted path."""
@@ -263,14 +281,16 @@ class PageClient(RESTClient):
         params: Mapping[str, Any] | None = None,
         ends_on_empty_page: bool = False,
         csv_columns: tuple[str, ...] = (),
+        names: str = "",
     ) -> Iterator[tuple[list[Record], dict[str, Any]]]:
         """Every page once: its raw records and the rest of it.
 
         Ends where the paginator ends; at the second empty page in a row where the vendor's next link never
         disappears (one may be a page that was filtered empty). A next request that repeats an earlier one raises
         FetchError, unless it came with an empty page: then the vendor has no more. So does a page that comes
-        again and again, or empty ones without end.
+        again and again, or empty ones without end. Records that are lists get the `names` of the first page.
         """
+        known: list[str] = []
         asked: set[str] = set()
         empty = repeats = 0
         ends: list[bytes] = []
@@ -291,7 +311,13 @@ class PageClient(RESTClient):
             if empty > MOST_EMPTY_PAGES or repeats > MOST_REPEATS:
                 raise FetchError(f"{method} {path} repeats a page: its paging does not end")
             is_last = not page.paginator.has_next_page or (ends_on_empty_page and empty == 2)
-            held.append((list(page), page.response.json()))
+            found, envelope = list(page), page.response.json()
+            if names and found:
+                known = known or jsonpath.find_values(names, envelope)
+                if not known:
+                    raise FetchError(f"{method} {path} answered lists and no names of what is in them")
+                found = _named(found, known)
+            held.append((found, envelope))
             if not repeats or is_last:
                 yield from held
                 held.clear()
@@ -330,6 +356,23 @@ def _records(
         )
         for key, value in members(text).items()
     ]
+
+
+def _named(records: list[Record], names: list[str]) -> list[Record]:
+    """Lists of values as objects. One that is no list of as many values as there are names is Unreadable."""
+    keys = [msgspec.json.encode(name) + b": " for name in names]
+
+    def named(record: Record) -> Record:
+        is_bad = isinstance(record, Unreadable)
+        try:
+            values = _elements_by_brackets(record) if is_bad else _elements(record)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            values = []
+        if len(values) != len(keys):
+            return Unreadable(record)
+        return (Unreadable if is_bad else bytes)(b"{" + b", ".join(map(bytes.__add__, keys, values)) + b"}")
+
+    return [named(record) for record in records]
 
 
 def _elements(document: bytes) -> list[Record]:

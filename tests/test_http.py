@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import email.utils
+import json
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +14,16 @@ import requests
 from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
 
 from ingestion.connector import Connector, RateLimit
-from ingestion.http import ATTEMPTS, LONGEST_WAIT, FetchError, Page, PageClient, VendorSession, redacted
+from ingestion.http import (
+    ATTEMPTS,
+    LONGEST_WAIT,
+    FetchError,
+    Page,
+    PageClient,
+    Unreadable,
+    VendorSession,
+    redacted,
+)
 from tests.support import Answer, Request, vendor
 
 
@@ -161,6 +171,35 @@ def test_every_request_goes_to_the_connections_base_url_next_links_included() ->
         pages = list(client.pages("/logs", records="", paginator=HeaderLinkPaginator()))
         assert [request.query for request in server.requests] == [{}, {"after": "2"}]
     assert len(pages) == 2
+
+
+def test_lists_get_the_names_of_the_first_page_and_none_are_made_up() -> None:
+    from dlt.sources.helpers.rest_client.paginators import PageNumberPaginator
+    from requests.auth import AuthBase
+
+    first: dict[str, Any] = {"columns": [{"name": "id"}, {"name": 'a "b"'}], "rows": [["1", None], ["2"], "x"]}
+    answers = [first, {"rows": [["3", {"deep": [1]}]]}, {"rows": []}, {"rows": [["1", "2"]]}]
+
+    class NoAuth(AuthBase):
+        def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+            return request
+
+    with vendor(lambda request: Answer(answers.pop(0))) as server:
+        client = PageClient(_token_connector(), VendorSession(RateLimit(), server.url), NoAuth())
+
+        def read() -> list[Any]:
+            pages = client.pages(
+                "/rows", records="rows", names="columns[*].name", paginator=PageNumberPaginator(total_path=None)
+            )
+            return [record for records, _ in pages for record in records]
+
+        good, short, odd, nested = read()
+        with pytest.raises(FetchError, match="no names"):
+            read()
+    assert json.loads(good) == {"id": "1", 'a "b"': None}
+    assert json.loads(nested) == {"id": "3", 'a "b"': {"deep": [1]}}
+    assert isinstance(short, Unreadable)
+    assert isinstance(odd, Unreadable)
 
 
 def test_a_csv_page_never_lowers_the_field_limit_that_all_of_the_process_shares() -> None:
