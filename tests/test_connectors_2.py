@@ -100,6 +100,8 @@ SECURITY_AUDIT = "/v1/admin/securityAudit/events"
 TABLEAU_USERS = "/api/3.19/sites/6b7179ba-b82b-4f0f-91ed-812074ac5da6/users"
 ADOBE_USERS = "/v2/usermanagement/users/A495E53@AdobeOrg"
 AIRTABLE_ACCOUNT = "/v0/meta/enterpriseAccounts/ent00000000000000"
+STATEMENTS = "/api/v2/statements"
+RESULT = f"{STATEMENTS}/01b5a2e4-0000-0123-0000-000000000001"
 CLIENT = {"client_id": "an-app", "client_secret": "s3cret"}
 
 VENDORS = {
@@ -247,6 +249,15 @@ VENDORS = {
         _streams("launchdarkly", {"/api/v2/auditlog": "audit_log", "/api/v2/members": "members"}),
         {},
         {"token": "api-0000"},
+    ),
+    "snowflake": Case(
+        {
+            f"{STATEMENTS}#LOGIN_HISTORY": pages("snowflake", "login_history")[1:2],
+            RESULT: pages("snowflake", "login_history")[2:],
+            f"{STATEMENTS}#ACCOUNT_USAGE.USERS": pages("snowflake", "users"),
+        },
+        {"account": "acme-prod.eu-west-1", "user": "reader", "role": "AUDITOR", "warehouse": "TINY"},
+        {"private_key": PRIVATE_KEY},
     ),
     "lastpass": Case(
         _streams("lastpass", {"/enterpriseapi.php#reporting": "events", "/enterpriseapi.php#getuserdata": "users"}),
@@ -892,6 +903,59 @@ def test_launchdarkly(whole: Whole) -> None:
     ]
 
 
+def test_snowflake(whole: Whole) -> None:
+    asked = whole.asked("snowflake")
+    (first,), (second,) = asked[f"{STATEMENTS}#LOGIN_HISTORY"], asked[RESULT]
+    statement = json.loads(first.body)
+    assert (statement["role"], statement["warehouse"]) == ("AUDITOR", "TINY")
+    assert [bound["value"] for bound in statement["bindings"].values()] == [
+        "2026-01-31T00:00:00Z",
+        "2026-01-31T11:59:00Z",
+    ]
+    assert (second.method, second.query, second.body) == ("GET", {"partition": "1"}, b"")
+    public = KEY.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    for request in (first, second):
+        assert request.headers["X-Snowflake-Authorization-Token-Type"] == "KEYPAIR_JWT"
+        token = request.headers["Authorization"].removeprefix("Bearer ")
+        claims = jwt.decode(token, KEY.public_key(), ["RS256"])
+        assert claims["sub"] == "ACME-PROD.READER"
+        assert claims["iss"] == f"ACME-PROD.READER.SHA256:{b64encode(hashlib.sha256(public).digest()).decode()}"
+        assert 0 < claims["exp"] - claims["iat"] <= 3600
+    landed = "select event_id, occurred_at, user_name, is_success, error_message from landing_snowflake.login_history"
+    assert whole.query(f"{landed} order by 2") == [
+        (
+            "login_history:acme:4875001",
+            datetime(2026, 1, 31, 8, 0, 0, 351000),
+            "JANE.ROE@EXAMPLE.ORG",
+            "YES",
+            None,
+        ),
+        ("login_history:acme:4875002", datetime(2026, 1, 31, 9), "LOADER", "NO", "JWT_TOKEN_INVALID"),
+    ]
+    landed = "select record_id, user_id, is_disabled, created_at, last_login_at from landing_snowflake.users order by 1"
+    assert whole.query(landed) == [
+        ("JANE.ROE@EXAMPLE.ORG", "17", False, datetime(2025, 1, 1), datetime(2026, 1, 31, 8, 0, 0, 351000)),
+        ("LOADER", "18", True, datetime(2025, 1, 1), None),
+    ]
+
+
+def test_a_statement_that_takes_its_time_is_asked_after_and_runs_once(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONNECTIONS__ACME__PRIVATE_KEY", PRIVATE_KEY)
+    begun, first, second = pages("snowflake", "login_history")
+    begun.status = 202
+    case = VENDORS["snowflake"]
+    script = Script({**case.answers, f"{STATEMENTS}#LOGIN_HISTORY": [begun], RESULT: [begun, begun, first, second]})
+    with vendor(script) as server:
+        connection = Connection("acme", "acme", "snowflake", server.url, NOW - timedelta(hours=12), case.settings)
+        assert not lake.extract(connectors()["snowflake"], connection).failures
+    assert [request.query for request in script.asked[RESULT]] == [{}, {}, {}, {"partition": "1"}]
+    assert {(request.method, request.body) for request in script.asked[RESULT]} == {("GET", b"")}
+    assert lake.slept == [1, 2, 4]
+    assert lake.query("select count(*) from landing_snowflake.login_history") == [(2,)]
+
+
 @pytest.mark.parametrize(("zone", "hours"), [("UTC", 0), ("Europe/Berlin", 1)])
 def test_lastpass(lake: Lake, read: Read, zone: str, hours: int) -> None:
     api = "/enterpriseapi.php"
@@ -1029,6 +1093,10 @@ EVENTS: Mapping[str, list[tuple[Any, ...]]] = {
     "launchdarkly": [
         ("audit_log", "kim@example.org", "LaunchDarkly", "direct", "updateIncluded", "Update", "unknown"),
         ("audit_log", None, "LaunchDarkly", "direct", "deactivateScimMember", "Update", "unknown"),
+    ],
+    "snowflake": [
+        ("login_history", "jane.roe@example.org", "Snowflake", "direct", "LOGIN", "Logon", "success"),
+        ("login_history", None, "Snowflake", "direct", "LOGIN", "Logon", "failure"),
     ],
     "lastpass": [
         ("events", "ines@example.org", "LastPass", "direct", "Failed Login Attempt", "Logon", "failure"),
@@ -1197,6 +1265,18 @@ ACCOUNTS: Mapping[str, list[tuple[Any, ...]]] = {
     ],
     "launchdarkly": [
         ("kim@example.org", "LaunchDarkly", "active", "unknown", None, datetime(2026, 1, 31, 9), "any_activity")
+    ],
+    "snowflake": [
+        (
+            "jane.roe@example.org",
+            "Snowflake",
+            "active",
+            "human",
+            None,
+            datetime(2026, 1, 31, 8, 0, 0, 351000),
+            "successful_login",
+        ),
+        (None, "Snowflake", "suspended", "service", None, None, "successful_login"),
     ],
     "lastpass": [
         (

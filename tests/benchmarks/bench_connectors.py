@@ -58,6 +58,7 @@ def declared(connector: Connector, stream: Stream, url: str) -> Connector:
         settings={},
         variants=({},),
         needs="",
+        names="",
         total="",
         paginator=HeaderLinkPaginator,
         window=Window({"since": "{start}", "until": "{end}"}),

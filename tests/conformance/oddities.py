@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -33,6 +34,8 @@ class Oddity:
     varies: tuple[str, ...] = ()  # declared parameters that following requests change
     ends_on_short_page: bool = False
     is_numbered: bool = False  # further pages are asked for by number
+    result: Callable[[Request], str] | None = None  # the address at which the result of a request will be
+    asked: Callable[[Request], Request] = replace  # of a request to that address, the one that it has the result of
 
 
 def _adobe(rows: list[Any], request: Request, envelope: dict[str, Any], headers: dict[str, str]) -> list[Any]:
@@ -122,6 +125,41 @@ def _jumpcloud_write(token: str, envelope: dict[str, Any], headers: dict[str, st
         headers["X-Search_after"] = json.dumps([token, "7"])
 
 
+def _snowflake_result(request: Request) -> str:
+    return "/api/v2/statements/" + urlsafe_b64encode(request.body).decode()
+
+
+def _snowflake_asked(request: Request) -> Request:
+    path, _, handle = request.path.partition("statements/")
+    statement = replace(request, method="POST", path=path + "statements", body=urlsafe_b64decode(handle))
+    return statement if handle else request
+
+
+def _snowflake(rows: list[Any], request: Request, envelope: dict[str, Any], headers: dict[str, str]) -> list[Any]:
+    """Lists in place of objects; the names of what is in them come with the first partition alone."""
+    split = [_split(row) for row in rows]
+    names = list(dict.fromkeys(name for known, _ in split for name in known))
+    number = int(request.query.get("partition", 0))
+    if number == 0:
+        partitions = [{"rowCount": PAGE} for _ in range(-(-len(rows) // PAGE) or 1)]
+        envelope["resultSetMetaData"] = {"rowType": [{"name": name} for name in names], "partitionInfo": partitions}
+        envelope["statementHandle"] = _snowflake_result(request).rpartition("/")[2]
+    page = []
+    for known, raw in split[number * PAGE :][:PAGE]:
+        values = [json.dumps(known.get(name)).encode() for name in names]
+        listed = b"[" + b", ".join(value if value != b'"the raw value"' else raw for value in values) + b"]"
+        page.append(listed if known else raw)
+    return page
+
+
+def _split(row: Any) -> tuple[dict[str, Any], bytes]:
+    """The fields of a record, and apart from them, of one that goes out as it is, the last value or all of it."""
+    if isinstance(row, dict):
+        return row, b""
+    known, _, raw = row.partition(b', "more": ')
+    return ({**json.loads(known + b"}"), "more": "the raw value"}, raw[:-1]) if raw else ({}, row)
+
+
 _AUTH0 = {"ingestion.connectors.auth0.PAGE": PAGE, "ingestion.connectors.auth0.MOST": 3 * PAGE}
 
 ODDITIES: Mapping[str, Oddity] = {
@@ -139,6 +177,12 @@ ODDITIES: Mapping[str, Oddity] = {
     "figma.activity_logs": Oddity(serve=_figma),
     "jumpcloud.events": Oddity(read=_jumpcloud_read, write=_jumpcloud_write, ends_on_short_page=True),
     "lastpass.events": Oddity(serve=_lastpass),
+    **{
+        f"snowflake.{stream}": Oddity(
+            serve=_snowflake, is_numbered=True, result=_snowflake_result, asked=_snowflake_asked
+        )
+        for stream in ("login_history", "users")
+    },
     "tableau": Oddity(token=lambda token: {"credentials": {"token": token, "site": {"id": "a-site"}}}),
     "tableau.users": Oddity(
         serve=_tableau, path=r"/api/[^/]+/sites/a-site/users", varies=("pageNumber",), is_numbered=True

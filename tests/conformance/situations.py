@@ -90,7 +90,8 @@ def has_page_tokens(connector: Connector, stream: Stream) -> bool:
 
 def has_free_order(connector: Connector, stream: Stream) -> bool:
     """Unless its own paginator goes on from the last record's time, so that the order it asks for is essential."""
-    return is_event(connector, stream) and not _has_own_pages(connector, stream)
+    is_numbered = ODDITIES.get(f"{connector.name}.{stream.name}", Oddity()).is_numbered
+    return is_event(connector, stream) and (is_numbered or not _has_own_pages(connector, stream))
 
 
 def _has_own_pages(connector: Connector, stream: Stream) -> bool:
@@ -99,6 +100,10 @@ def _has_own_pages(connector: Connector, stream: Stream) -> bool:
 
 def is_windowed(connector: Connector, stream: Stream) -> bool:
     return stream.window is not None and bool(stream.window.params)
+
+
+def takes_time(connector: Connector, stream: Stream) -> bool:
+    return bool(connector.later)
 
 
 def is_csv(connector: Connector, stream: Stream) -> bool:
@@ -589,6 +594,27 @@ def refusals_are_final(stage: Stage) -> None:
             assert through is None
         world.heal()
         assert world.run(NOW + 10 * MINUTE) is None
+        world.assert_all_there()
+
+
+@situation(takes_time)
+def answer_that_takes_its_time_is_waited_for(stage: Stage) -> None:
+    with stage.world() as world:
+        world.fill()
+        world.vendor.not_yet = 4
+        assert world.run() is None
+        world.assert_all_there()
+        assert world.slept == [1, 2, 4, 8], "hammers a vendor that is at work"
+        methods = [request.method for request in world.requests[:5]]
+        assert methods == [stage.stream.method, "GET", "GET", "GET", "GET"], "what was begun is begun again"
+        world.add()
+        world.vendor.not_yet = PATIENCE
+        error = world.run(NOW + 10 * MINUTE)
+        assert error is not None
+        assert "not ready" in error
+        assert len(world.vendor.asks) < PATIENCE
+        world.vendor.not_yet = 0
+        assert world.run(NOW + 20 * MINUTE) is None
         world.assert_all_there()
 
 

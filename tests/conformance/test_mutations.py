@@ -206,6 +206,20 @@ MUTATIONS = (
         (("max(error.wait + 0.05 * state.attempt_number, backoff)", "error.wait"),),
     ),
     Mutation(
+        "what takes its time is taken for empty",
+        "snowflake.login_history",
+        ("answer_that_takes_its_time_is_waited_for",),
+        "http",
+        (("        while self._later and response", "        while not self._later and response"),),
+    ),
+    Mutation(
+        "a list of other values than there are names is named all the same",
+        "snowflake.users",
+        ("bad_record_is_rejected_and_its_neighbours_land",),
+        "http",
+        (("        if len(values) != len(keys):\n", "        if False:\n"),),
+    ),
+    Mutation(
         "a token that expires is not renewed",
         "zoom.activities",
         ("token_expires_between_two_pages",),

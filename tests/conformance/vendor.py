@@ -260,6 +260,7 @@ class ModelVendor:
     empty_page_at: int | None = None  # an empty page, once, where a listing has got so far
     endless: str = ""  # repeats_the_link | new_links_to_nothing | ignores_the_link
     claims: int | None = None  # a count that comes with empty lists only
+    not_yet: int = 0  # how often an answer takes its time
     asks: list[Ask] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)  # what a strict vendor would have refused
     tokens: int = 0  # given out so far
@@ -295,6 +296,8 @@ class ModelVendor:
 
     def answer(self, request: Request) -> Answer:
         """What the vendor says to a request."""
+        for listing in self.listings:
+            request = listing.oddity.asked(request)
         matching = [listing for listing in self.listings if listing.matches(request)]
         return self._listed(matching[0], request) if matching else self._token(request)
 
@@ -342,6 +345,9 @@ class ModelVendor:
             return interruption
         if not self._is_welcome(request):
             return Answer({"error": "token_expired"}, 401)
+        if self.not_yet and listing.oddity.result:
+            self.not_yet -= 1
+            return Answer({self.connector.later: listing.oddity.result(request)}, 202)
         if listing.window and ask.is_first and (refusal := self._refusal(listing.window, *asked)):
             self.complaints.append(refusal)
             return Answer({"error": refusal}, 400)
