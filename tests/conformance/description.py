@@ -26,6 +26,13 @@ class Operation:
     rules: Mapping[str, Any]
     schemes: Mapping[str, Any]
 
+    @property
+    def examples(self) -> Mapping[str, Any]:
+        """The vendor's example pages, by name."""
+        answer = self.rules.get("responses", {}).get("200", {})
+        named = answer.get("content", {}).get("application/json", {}).get("examples", {})
+        return {name: example["value"] for name, example in named.items()} | answer.get("examples", {})
+
     def faults(self, request: Request) -> Iterator[str]:
         """What breaks the description, in a few words each."""
         yield from self._faults_of_query(request)

@@ -51,6 +51,13 @@ def remove(document: Any, path: str) -> None:
     document.pop(last)
 
 
+def get(document: Any, path: str) -> Any:
+    """What is at a JSON path, if anything."""
+    for step in _steps(path):
+        document = document[step] if _has(document, step) else None
+    return document
+
+
 def _steps(path: str) -> list[str | int]:
     return [
         int(number) if number else quoted or name or bracket for quoted, name, number, bracket in _STEP.findall(path)
@@ -76,6 +83,13 @@ def time_value(column: Column, instant: datetime) -> Any:
     scale = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000}[column.format]
     value = instant.timestamp() * scale
     return int(value) if value == int(value) else value
+
+
+def paths_of(column: Column) -> list[str]:
+    """Where in the record, or its element, a column's value may come from; none where a list is searched for it."""
+    if not column.sql:
+        return [column.path]
+    return [] if "[*]" in column.sql else [path for _, path in _PATH.findall(column.sql)]
 
 
 def is_map(stream: Stream) -> bool:
