@@ -25,6 +25,7 @@ class Operation:
     path: str
     rules: Mapping[str, Any]
     schemes: Mapping[str, Any]
+    form: str  # openapi or swagger
 
     @property
     def examples(self) -> Mapping[str, Any]:
@@ -82,7 +83,8 @@ def operations(vendor: str) -> dict[tuple[str, re.Pattern[str]], Operation]:
             pattern = re.compile(re.sub(r"\\{[^/]*?\\}", "[^/]+", re.escape(base + path)))
             for method, rules in methods.items():
                 secured = {"security": document.get("security", []), **rules}
-                found[method.upper(), pattern] = Operation(base + path, secured, schemes)
+                form = "swagger" if "swagger" in document else "openapi"
+                found[method.upper(), pattern] = Operation(base + path, secured, schemes, form)
     return found
 
 
