@@ -58,7 +58,6 @@ def declared(connector: Connector, stream: Stream, url: str) -> Connector:
         settings={},
         variants=({},),
         needs="",
-        names="",
         total="",
         paginator=HeaderLinkPaginator,
         window=Window({"since": "{start}", "until": "{end}"}),
@@ -99,6 +98,10 @@ def pages_of(connector: Connector, stream: Stream, records: int) -> list[bytes]:
         page, separator = csv_page(stream, [record]).decode(), "\r\n"
         template = page.split(separator)[1]
     else:
+        if stream.names:  # lists of values; what they are called is said beside them
+            place, _, field = stream.names.partition("[*].")
+            put_dotted(envelope, place, [{field: name} for name in record])
+            record = list(record.values())
         page, separator = json_page(listing, [record], envelope).decode(), ", "
         template = json.dumps(record)
         if is_map(stream):
