@@ -469,6 +469,21 @@ def test_a_killed_backfill_goes_on_with_the_window_that_it_was_at(lake: Lake) ->
     assert len(_ids(lake)) == len(set(_ids(lake))) == 9
 
 
+def test_a_backlog_lands_in_loads_of_bounded_size(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So what lies between the vendor and the warehouse does not grow with what is to be read."""
+    monkeypatch.setattr(extract, "LOAD_EVENTS", 4)
+    app = App()
+    app.events = [_event(n, NOW - timedelta(hours=6 * n)) for n in range(1, 25)]  # four a day
+    window = Window({"from": "{start}", "to": "{end}"}, "iso_s", longest=timedelta(days=1))
+    connector = replace(_connector(), streams=(replace(_connector().streams[0], window=window),))
+    with vendor(app) as server:
+        lake.extract(connector, _connection(server.url))
+    loads = lake.query("select count(*) from landing_acme_app.events group by _dlt_load_id")
+    assert len(_ids(lake)) == 24
+    assert len(loads) >= 4
+    assert max(loads) <= (7,), "more than a window's over what a load may hold"
+
+
 def test_a_backfill_of_what_the_vendor_no_longer_has_says_so(lake: Lake) -> None:
     with vendor(App()) as server:
         lake.extract(_connector(), _connection(server.url), span=(NOW - timedelta(days=60), NOW - timedelta(days=29)))
