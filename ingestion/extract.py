@@ -271,8 +271,9 @@ def _failures(pipeline: dlt.Pipeline) -> Iterator[None]:
     try:
         yield
     except PipelineStepFailed as error:
+        cause = getattr(error.exception, "client_exception", error.exception)  # without the way it took through dlt
         raise ExtractError(
-            f"pipeline {pipeline.pipeline_name} failed to {error.step}: {error.__context__ or error}; "
+            f"pipeline {pipeline.pipeline_name} failed to {error.step}: {cause}; "
             f"see `dlt pipeline {pipeline.pipeline_name} info`, and run again: nothing is lost"
         ) from error
 

@@ -1,4 +1,4 @@
-"""`kill -9` at the worst moments: the next plain run ends as if nothing had happened.
+"""`kill -9` at the worst moments, and a full disk: the next plain run ends as if nothing had happened.
 
 A child process runs the real flow and kills its own process group at a named point; nothing depends on time. It goes
 on from a place that has published before, so that there are cursors, incremental models and readers to spoil.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import pytest
 from dlt.destinations.impl.duckdb.duck import DuckDbCopyJob
 
 from ingestion.connectors import connectors
-from ingestion.flow import Progress
+from ingestion.flow import FlowErrors, Progress
 from ingestion.http import PageClient
 from ingestion.sandbox import Options
 from tests.flow_support import Keyed, NewSite, Rows, Site, differences, recounted, run
@@ -143,3 +144,29 @@ def test_a_kill_loses_and_doubles_nothing(undisturbed: Undisturbed, tmp_path: Pa
         site.run(WORLD, NOW)
         assert differences(site.published(), undisturbed.published) == []
         assert differences(site.marts(), undisturbed.marts) == []
+
+
+def run_on_a_full_disk(site: Site, step: str) -> None:
+    """Once the step has begun, the kernel lets no file grow above 1 MB, and the warehouse is larger."""
+
+    def fill(*_: Any) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    with site.flow(WORLD, NOW) as flow, pytest.raises(FlowErrors, match="File too large") as failed:
+        run(flow, Progress(rows=fill) if step == "extract" else Progress(node=fill))
+    assert "Traceback" not in str(failed.value)
+
+
+@pytest.mark.parametrize("step", ["extract", "build"])
+def test_a_full_disk_ends_the_run_and_the_next_one_ends_right(
+    undisturbed: Undisturbed, tmp_path: Path, step: str
+) -> None:
+    full = undisturbed.site.copy(tmp_path / "full", f"{undisturbed.site.database}_full_{step}")
+    child = multiprocessing.get_context("forkserver").Process(target=run_on_a_full_disk, args=(full, step))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    assert differences(full.published(), undisturbed.before) == []
+    full.run(WORLD, NOW)
+    assert differences(full.published(), undisturbed.published) == []
+    assert differences(full.marts(), undisturbed.marts) == []

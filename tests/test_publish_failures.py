@@ -6,10 +6,11 @@ import multiprocessing
 import os
 import random
 import re
+import resource
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 
 from ingestion.postgres import PrivatePostgres
 from ingestion.publish import PublishError, publish
-from tests.publish_support import NOW, World, run, wait_until
+from tests.publish_support import DAILY, NOW, World, run, wait_until
 
 pytest_plugins = ["tests.publish_fixtures"]
 
@@ -315,17 +316,72 @@ def test_a_crash_of_postgres_at_any_step_loses_nothing(tmp_path: Path) -> None:
         postgres.remove()
 
 
-def test_a_full_disk_publishes_nothing(changed: World) -> None:
-    changed.query(
-        """create function no_space() returns trigger language plpgsql as $$ begin
-            raise exception 'could not extend file: No space left on device' using errcode = 'disk_full'; end $$;
-        create trigger no_space before update on app_usage.usage for each row execute function no_space()"""
-    )
-    before = changed.row_versions("usage"), changed.row_versions("daily")
-    with watched(changed):
-        with pytest.raises(PublishError, match="No space left on device"):
-            changed.publish(accept=True)
-        assert (changed.row_versions("usage"), changed.row_versions("daily")) == before
-        changed.query("drop trigger no_space on app_usage.usage")
-        assert changed.publish(accept=True).changed
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """The kernel refuses to let files of this process, and of those that it starts, grow above `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_of_the_product_publishes_nothing(tmp_path: Path) -> None:
+    """The staged rows find room and the table's new ones do not; then not even the staged ones do."""
+    postgres = PrivatePostgres(tmp_path / "postgres")
+    postgres.start()
+    try:
+        world = World(tmp_path, postgres.url("product"))
+        world.model("daily", DAILY | {"report": "text"}, key=["org_id", "usage_date"])
+        world.change("alter table analytics.daily add column report varchar")
+
+        def fill(version: int, megabytes: int) -> None:
+            change(world, version)
+            world.change(
+                "update analytics.daily set report = (select string_agg(md5(concat(usage_date, dau, i)), '') "
+                f"from range({megabytes << 20} // 32 // 30) as t(i))"
+            )
+
+        fill(1, megabytes=10)
+        world.publish()
+        with watched(world):
+            for version, (megabytes, last) in enumerate([(10, "write daily"), (20, "stage")], start=2):
+                fill(version, megabytes)
+                steps: list[str] = []
+                postgres.stop()
+                with largest_file(17 << 20):  # PostgreSQL's log comes in files of 16 MB
+                    postgres.start()
+                with pytest.raises(PublishError, match=r"could not extend file .*: File too large"):
+                    world.publish(progress=steps.append, accept=True)
+                assert steps[-1] == last
+                assert world.query("select distinct dau from app_usage.daily") == [(version - 1,)]
+                assert world.query("select to_regclass('app_usage_staging.daily')") == [(None,)]
+                postgres.stop()
+                postgres.start()
+                assert world.publish(accept=True).changed
+                assert not world.publish(reread=True).changed
+                assert world.is_equal()
+                assert world.query("select count(*) from app_usage.generations") == [(version,)]
+        world.warehouse.close()
+    finally:
+        postgres.remove()
+
+
+@pytest.mark.parametrize(("step", "size"), [("compare", 0), ("export", 0), ("stage", 0), ("clean", 1000)])
+def test_a_full_disk_of_the_publisher_is_named_and_does_no_harm(changed: World, step: str, size: int) -> None:
+    """Once the generation is committed, nothing that is written here matters any more."""
+    with watched(changed), ExitStack() as disk:
+
+        def fill(at: str) -> None:
+            if at == step:
+                disk.enter_context(largest_file(size))
+
+        named = pytest.raises(PublishError, match=r"File too large.*publish again")
+        with nullcontext() if step == "clean" else named:
+            changed.publish(progress=fill, accept=True)
+        disk.close()
+        assert changed.query("select distinct dau from app_usage.daily") == [(2 if step == "clean" else 1,)]
+        assert not (changed.folder / "pipelines" / "publishing").exists()
+        assert changed.publish(accept=True).changed is (step != "clean")
     assert changed.is_equal()

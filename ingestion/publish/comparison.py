@@ -11,7 +11,7 @@ import json
 import re
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -347,7 +347,9 @@ def open_comparison(warehouse: Destination[Any, Any], marts: Iterable[Mart], cop
             try:
                 yield Comparison(connection, relations)
             finally:
-                connection.execute(f"detach {COPY}")
+                # It writes what memory holds, which a full disk may refuse; by then all is published or has failed.
+                with suppress(duckdb.IOException):
+                    connection.execute(f"detach {COPY}")
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, copy: Path) -> None:

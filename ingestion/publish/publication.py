@@ -114,7 +114,10 @@ def publish(
         _refuse_while_held(product, accept)
         for mart in marts:
             tables.follow_columns(product, mart)
-        with open_comparison(warehouse, marts, pipelines_dir / "published.duckdb") as comparison:
+        with (
+            open_comparison(warehouse, marts, pipelines_dir / "published.duckdb") as comparison,
+            _room_given_back(marts, product, folder),
+        ):
             while True:
                 plans: list[Plan] = []
                 try:
@@ -133,8 +136,7 @@ def publish(
                     _stage(plans, product, comparison, pipelines_dir, folder, stamp(current), step)
                     give_way(partial(apply, plans, product, comparison, stamp(current), step))
                     step("clean")
-                    shutil.rmtree(folder)
-                    _clean(plans, product, comparison)
+                    _clean(plans, product, comparison, folder)
                     break
                 except DriftError as error:
                     product.execute(f"update {LEDGER}.tables set is_touched = true")
@@ -161,8 +163,9 @@ def publish(
     )
 
 
-def _clean(plans: Sequence[Plan], product: Product, comparison: Comparison) -> None:
+def _clean(plans: Sequence[Plan], product: Product, comparison: Comparison, folder: Path) -> None:
     """What is left undone here the next publish does: the generation is published."""
+    shutil.rmtree(folder, ignore_errors=True)
     with suppress(DatabaseError, duckdb.Error):
         for plan in plans:
             product.execute(f"drop table if exists {tables.staged(plan.mart)}")
@@ -170,6 +173,19 @@ def _clean(plans: Sequence[Plan], product: Product, comparison: Comparison) -> N
                 comparison.copy_all(plan.mart, plan.will_be)
             elif plan.orgs:
                 comparison.copy_difference(plan.mart)
+
+
+@contextmanager
+def _room_given_back(marts: Sequence[Mart], product: Product, folder: Path) -> Iterator[None]:
+    """A publish that failed, perhaps because a disk is full, leaves what it staged neither here nor in the product."""
+    try:
+        yield
+    except Exception:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(DatabaseError):  # of a session that was cut off, say; the error that is known comes first
+            for mart in marts:
+                product.execute(f"drop table if exists {tables.staged(mart)}")
+        raise
 
 
 @contextmanager
@@ -185,6 +201,11 @@ def as_publish_error() -> Iterator[None]:
         cause = getattr(error.exception, "client_exception", error.exception)
         raise PublishError(
             f"the rows did not get into {STAGING}: {cause}. The product still has its last generation; publish again"
+        ) from error
+    except (OSError, duckdb.IOException) as error:
+        raise PublishError(
+            f"a file on this machine cannot be read or written: {error}. The product still has its last generation; "
+            "see whether the disk is full, then publish again"
         ) from error
     except (duckdb.Error, DestinationException) as error:
         raise PublishError(f"the marts cannot be read: {error}. Run `app-usage build`, then publish again") from error
