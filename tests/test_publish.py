@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -60,6 +60,28 @@ def test_a_first_publish_makes_the_tables_that_the_marts_declare(world: World) -
     assert world.query("select distinct generation_id, published_at < %s from app_usage.usage", published_at) == [
         (generation_id, True)
     ]
+
+
+@pytest.mark.parametrize(("processors", "used"), [(4, 3), (1, 1)])
+def test_a_publish_leaves_a_processor_to_the_product(world: World, processors: int, used: int) -> None:
+    """And who else has the warehouse open gets theirs back, also from a publish that fails."""
+    world.change(f"set threads = {processors}")
+    seen: set[int] = set()
+
+    def threads() -> int:
+        [(count,)] = world.warehouse.execute("select current_setting('threads')").fetchall()
+        return int(count)
+
+    def note(step: str) -> None:
+        if step not in ("claim", "prepare", "index"):
+            seen.add(threads())
+        if step == "stage" and processors == 4:
+            raise PublishError("enough")
+
+    with pytest.raises(PublishError, match="enough") if processors == 4 else nullcontext():
+        world.publish(progress=note)
+    assert seen == {used}
+    assert threads() == processors
 
 
 def test_only_new_changed_and_vanished_rows_are_written(world: World) -> None:

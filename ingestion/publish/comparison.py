@@ -132,20 +132,21 @@ class Comparison:
         orgs = {org for org in was | will_be if was.get(org) != will_be.get(org)}
         chosen = "" if orgs == was.keys() | will_be.keys() else _filter(orgs)
         self._refresh_copy(mart, product, {org: sums for org, sums in was.items() if org in orgs}, chosen)
-        # The hash covers the key, too: one join on it finds what is apart, and few rows are left to join by key.
+        # The hash covers the key, too: one join on it finds what is apart, and few rows are left to join by key. It is
+        # built on hashes alone, which are small, and looks up later which keys they are of.
         self._connection.execute(
-            f"""create or replace temp table {_apart(mart)} as
-            select
-                n.row_hash as now_hash, w.row_hash as was_hash,
-                {", ".join(f"coalesce(n.{quoted(name)}, w.{quoted(name)}) as {quoted(name)}" for name in mart.key)}
-            from ({self._now(mart, chosen)}) as n
-            full join (select * from {_copy(mart)} where true{chosen}) as w on n.row_hash = w.row_hash
-            where n.row_hash is null or w.row_hash is null"""
+            f"""create or replace temp table {_apart(mart)} as select n.*, w.row_hash as _was_hash
+            from (select *, case when _reason is null then {_hash(mart)} end as _now_hash
+                from {_view(mart)} where true{chosen}) as n
+            full join (select row_hash from {_copy(mart)} where true{chosen}) as w on n._now_hash = w.row_hash
+            where (n._now_hash is null) <> (w.row_hash is null)"""
         )
         self._connection.execute(
-            f"create or replace temp table {_difference(mart)} as select {names(mart.key)}, n.now_hash, w.was_hash "
-            f"from (select * from {_apart(mart)} where now_hash is not null) as n full join "
-            f"(select * from {_apart(mart)} where was_hash is not null) as w using ({names(mart.key)})"
+            f"""create or replace temp table {_difference(mart)} as
+            select {names(mart.key)}, n._now_hash as now_hash, w.row_hash as was_hash
+            from (select * from {_apart(mart)} where _now_hash is not null) as n
+            full join (select * from {_copy(mart)} where row_hash in
+                (select _was_hash from {_apart(mart)} where _was_hash is not null)) as w using ({names(mart.key)})"""
         )
         # Rows to write of one key, or one beside a row of that key that stays.
         self._refuse_repeated_keys(
@@ -226,8 +227,8 @@ class Comparison:
         """Writes what the last `compare` found as Parquet: rows to write, and keys to delete (`_is_gone`)."""
         self._export(
             mart,
-            f"select {names(mart.content)}, false as _is_gone from {_view(mart)} where _reason is null "
-            f"and {_hash(mart)} in (select now_hash from {_difference(mart)}) union all by name "
+            f"select {names(mart.content)}, false as _is_gone from {_apart(mart)} where _now_hash is not null "
+            "union all by name "
             f"select {names(mart.key)}, true as _is_gone from {_difference(mart)} where now_hash is null",
             path,
         )
@@ -341,7 +342,7 @@ def open_comparison(warehouse: Destination[Any, Any], marts: Iterable[Mart], cop
                     connection.execute(f"create table {quoted(mart.name)} as select * from mart")
                     connection.unregister("mart")
                 relations[mart.name] = quoted(mart.name)
-        with closing(connection):
+        with closing(connection), _sparing_processor(connection):
             connection.execute("set TimeZone = 'UTC'")
             _attach(connection, copy)
             try:
@@ -350,6 +351,17 @@ def open_comparison(warehouse: Destination[Any, Any], marts: Iterable[Mart], cop
                 # It writes what memory holds, which a full disk may refuse; by then all is published or has failed.
                 with suppress(duckdb.IOException):
                     connection.execute(f"detach {COPY}")
+
+
+@contextmanager
+def _sparing_processor(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Leaves one processor to the product's queries. The setting is that of all who have the file open: put back."""
+    [(threads,)] = connection.execute("select current_setting('threads')").fetchall()
+    connection.execute(f"set threads = {max(threads - 1, 1)}")
+    try:
+        yield
+    finally:
+        connection.execute(f"set threads = {threads}")
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, copy: Path) -> None:

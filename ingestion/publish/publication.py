@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 import dlt
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 from adbc_driver_manager import Error as DatabaseError
 from dlt.common.destination import Destination
@@ -351,7 +352,9 @@ def _resource(table: str, path: Path) -> Any:
             str(path), "parquet", file.metadata.num_rows, hints=file.schema_arrow.empty_table()
         )
 
-    return dlt.resource(rows, name=table, write_disposition="append", file_format="parquet")
+    # For columns that it takes to have a zone, dlt would write the whole file anew.
+    naive: Any = {field.name: {"timezone": False} for field in file.schema_arrow if pa.types.is_timestamp(field.type)}
+    return dlt.resource(rows, name=table, write_disposition="append", columns=naive, file_format="parquet")
 
 
 def _credentials(url: str) -> PostgresCredentials:
