@@ -21,6 +21,10 @@ Seconds on 2 cores that others used as well; "key" says whether the table has th
     ingestr          1.8            2.3    44.4           30.2   yes
     sling            2.0            3.4    22.0           53.7    no
     target-postgres 29.8           29.9                          yes
+
+Of a first publish of 200,000 rows 1.6 s are processor time of the publisher, whatever else the machine does: 0.4 to
+import dlt, 0.1 to import the rest, 0.1 and 0.4 for dlt to open the warehouse and to pass one file on, which hardly
+depends on its rows; 0.6 to read, sort, write, hash and prove them.
 """
 
 import argparse
