@@ -48,8 +48,6 @@ LANDED = (
 os.environ.setdefault("EXTRACT__WORKERS", str(PARALLEL_STREAMS))
 os.environ.setdefault("EXTRACT__MAX_PARALLEL_ITEMS", str(2 * PARALLEL_STREAMS))
 os.environ.setdefault("DATA_WRITER__BUFFER_MAX_ITEMS", str(ROW_GROUP))
-os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
-os.environ.setdefault("RUNTIME__LOG_LEVEL", "CRITICAL")  # what matters is said by exceptions and the fetch log
 warnings.filterwarnings("ignore", message="Arrow output on a DB-API result")  # dlt's cursor is one; the copy is small
 
 

@@ -17,7 +17,6 @@ import itertools
 import json
 import math
 import multiprocessing
-import os
 import statistics
 import tempfile
 import time
@@ -202,7 +201,6 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=100)
     options = parser.parse_args()
     options.connections = options.connections or (50 if options.what == "wait" else 500)
-    os.environ["RUNTIME__LOG_LEVEL"] = "CRITICAL"
     (wait if options.what == "wait" else fair)(options)
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import resource
 import statistics
 import tempfile
@@ -179,7 +178,6 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=300_000)
     parser.add_argument("--only", nargs="*", default=[], help="connectors or connector.stream")
     options = parser.parse_args()
-    os.environ["RUNTIME__LOG_LEVEL"] = "CRITICAL"
     context = multiprocessing.get_context("spawn")
     found: dict[str, float] = {}
     print(f"{'stream':34}{'bytes':>7}{'events/s':>10}{'CPU us/event':>14}", flush=True)

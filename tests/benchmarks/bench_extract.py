@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import resource
 import statistics
 import tempfile
@@ -234,7 +233,6 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS))
     options = parser.parse_args()
-    os.environ.setdefault("RUNTIME__LOG_LEVEL", "CRITICAL")
     context = multiprocessing.get_context("spawn")
     figures: dict[str, list[tuple[float, float]]] = {way: [] for way in options.ways}
     with _vendor(options.events) as (full, size), _vendor(options.events // 10) as (tenth, _):
