@@ -77,6 +77,25 @@
 {%- endmacro %}
 
 
+{#
+    The last date up to `date` that is any number of `months` after `start`, or `later` times these after it; null where
+    `months` is.
+#}
+{% macro billed_on(start, months, date, later=0) -%}
+    {%- set periods -%}
+        cast(floor({{ dbt.datediff(start, date, 'month') }} / cast({{ months }} as double precision)) as integer)
+    {%- endset -%}
+    {%- set nearest = dbt.dateadd('month', periods ~ ' * ' ~ months, start) -%}
+    cast(
+        case
+            when {{ nearest }} > {{ date }}
+                then {{ dbt.dateadd('month', '(' ~ periods ~ ' - ' ~ (1 - later) ~ ') * ' ~ months, start) }}
+            else {{ dbt.dateadd('month', '(' ~ periods ~ ' + ' ~ later ~ ') * ' ~ months, start) }}
+        end as date
+    )
+{%- endmacro %}
+
+
 {# `instant` less a number of seconds. #}
 {% macro seconds_before(seconds, instant) %}
     {{- return(adapter.dispatch('seconds_before')(seconds, instant)) -}}

@@ -67,7 +67,8 @@ class Recount:
 
     def __post_init__(self) -> None:
         self.broken = self.broken or {}
-        self._zones = {org["org_id"]: ZoneInfo(org["timezone"]) for org in self.truth.product["orgs"]}
+        self._orgs = {org["org_id"]: org for org in self.truth.product["orgs"]}
+        self._zones = {org_id: ZoneInfo(org["timezone"]) for org_id, org in self._orgs.items()}
         self._people = {(p["org_id"], p["person_id"]): p for p in self.truth.product["employees"]}
         self._collect()
 
@@ -405,8 +406,8 @@ class Recount:
             score = None if adoption is None else 100 * (0.5 * frequency + 0.3 * adoption + 0.2 * volume)
             scores = {
                 "frequency_score": frequency,
-                "volume_score": _rounded(volume),
-                "usage_score": None if score is None else _rounded(score),
+                "volume_score": rounded(volume),
+                "usage_score": None if score is None else rounded(score),
             }
         classes = [self.person_class(org_id, person) for person in volumes]
         return scores | {
@@ -420,7 +421,7 @@ class Recount:
         weeks = [self.app_usage_daily.get((org_id, app_id, day), {}).get("wau") for day in days]
         if None in weeks or self._history_start(org_id) > days[-1] - timedelta(days=6):
             return None
-        return _rounded(median((weeks[a] - weeks[b]) / (b - a) for a, b in combinations(range(12), 2)))
+        return rounded(median((weeks[a] - weeks[b]) / (b - a) for a, b in combinations(range(12), 2)))
 
     @cached_property
     def app_usage(self) -> dict[tuple[str, str], Row]:
@@ -487,11 +488,11 @@ class Recount:
             if (contract["org_id"], contract["app_id"]) == (org_id, app_id)
             and contract["starts_on"] <= as_of <= (contract["ends_on"] or date.max)
         ]
-        currencies = {contract["currency"] for contract in contracts}
+        currencies = {self.currency(contract) for contract in contracts}
         status = None
         if not contracts:
             status = "no_contract"
-        elif None in currencies or any(contract["annual_price"] is None for contract in contracts):
+        elif any(self.price(contract) is None for contract in contracts):
             status = "unpriced"
         elif len(currencies) > 1:
             status = "mixed_currencies"
@@ -499,10 +500,11 @@ class Recount:
             status = "usage_unknown" if users is None else "no_users"
         cost = per_seat = None
         if contracts and status in (None, "no_users", "usage_unknown"):
-            per_seat = float(sum(c["purchased"] * c["annual_price"] for c in contracts)) / 12
+            total = float(sum(c["purchased"] * (self.price(c) or 0) for c in contracts))
+            per_seat = total / 12
             per_seat /= sum(c["purchased"] for c in contracts)
         if status is None and users:
-            cost = float(sum(c["purchased"] * c["annual_price"] for c in contracts)) / 12 / users
+            cost = total / 12 / users
         currency = currencies.pop() if len(currencies) == 1 else None
         return {
             "cost_per_seat": per_seat,
@@ -510,6 +512,26 @@ class Recount:
             "currency": currency,
             "cost_status": status,
         }
+
+    def currency(self, contract: Row) -> str | None:
+        """The customer's own currency, else the contract's."""
+        own: str | None = self._orgs[contract["org_id"]].get("currency")
+        return own or contract["currency"]
+
+    def price(self, contract: Row) -> Decimal | None:
+        """What a seat costs a year, at the rate of the contract's first day."""
+        given, own = contract["currency"], self.currency(contract)
+        price: Decimal | None = contract["annual_price"]
+        if given is None or price is None or given == own:
+            return price if given else None
+        known = {
+            row["currency"]: row["rate"]
+            for row in sorted(self.truth.product.get("exchange_rates", []), key=lambda row: row["starts_on"])
+            if row["starts_on"] <= contract["starts_on"]
+        }
+        if not {given, own} <= known.keys():
+            return None
+        return Decimal(repr(float(price) * known[own] / known[given])).quantize(Decimal("0.0001"), ROUND_HALF_UP)
 
     @cached_property
     def org_usage(self) -> dict[tuple[str], Row]:
@@ -684,7 +706,7 @@ def _percentile(values: list[int], share: float) -> float:
     return values[below] + (place - below) * (values[above] - values[below])
 
 
-def _rounded(number: float) -> float:
+def rounded(number: float) -> float:
     return float(Decimal(repr(number)).quantize(Decimal("0.000001"), ROUND_HALF_UP))
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ingestion.sandbox import Sandbox
 from ingestion.sandbox.sandbox import TrueAccount, TrueEvent
-from tests.recount import SILENT_ABOUT_CREATION, SOURCES, Recount, Row, is_on_leave
+from tests.recount import SILENT_ABOUT_CREATION, SOURCES, Recount, Row, is_on_leave, rounded
 
 STATES = ("exempt", "undeprovisioned", "suspended", "unknown", "active", "grace", "never_used", "idle")
 RECLAIMABLE = ("idle", "never_used", "undeprovisioned", "suspended")
@@ -237,9 +237,13 @@ class LicenseRecount(Recount):
             self._wasted(org_id, app_id, name, day) for day in days if self._contracts(org_id, app_id, day).get(name)
         ]
         is_priced = bool(wasted) and None not in wasted
-        ends = [row["ends_on"] for row in contracts if row["ends_on"]]
+        price = self.price(contracts[0]) if contracts else None
+        term = self._term(contracts[0], as_of) if contracts else None
+        minimum = contracts[0].get("minimum_purchased") if contracts else None
         in_year = (date(as_of.year + 1, 1, 1) - date(as_of.year, 1, 1)).days
-        savings = self._wasted(org_id, app_id, name, as_of)
+        savings = self._wasted(org_id, app_id, name, as_of, None if minimum is None else (purchased or 0) - minimum)
+        released = self._released(org_id, app_id, name, term[0], as_of) if term else []
+        saved_days = sum(seats * (term[1] - day).days for day, seats in released) if term else 0
         return row | {
             "allocation_rate": min(1.0, assigned / purchased) if purchased and assigned is not None else None,
             "utilization_rate": min(1.0, in_use / purchased) if purchased and is_known else None,
@@ -247,9 +251,14 @@ class LicenseRecount(Recount):
             "reclaimable_seats": sum(states[state] for state in RECLAIMABLE) if is_listed else None,
             "wasted_spend_month": float(sum(each or 0 for each in wasted)) / in_year if is_priced else None,
             "potential_annual_savings": None if savings is None else float(savings),
-            "cost_per_seat": self._price(contracts),
-            "realisable_on": min(ends) + timedelta(days=1) if ends else None,
-            "currency": contracts[0]["currency"] if contracts else None,
+            "realised_savings": rounded(float(price) * saved_days / in_year) if price is not None and term else None,
+            "realised_seats": sum(seats for _, seats in released) if term else None,
+            "minimum_purchased": minimum,
+            "cost_per_seat": None if price is None else float(price) / 12,
+            "realisable_on": term[1] if term else None,
+            "currency": self.currency(contracts[0]) if contracts else None,
+            "price_status": "no_contract" if not contracts else "unpriced" if price is None else None,
+            "is_small": (purchased is not None and purchased < 5) or (assigned is not None and countable < 5),
             "usage_known": is_known,
             "sources": self._names(self._sources[org_id, app_id]) if (org_id, app_id) in self._sources else None,
             "data_complete_ratio": (assigned - states["unknown"]) / assigned if assigned else None,
@@ -257,23 +266,35 @@ class LicenseRecount(Recount):
         }
 
     @staticmethod
-    def _price(contracts: list[Row]) -> float | None:
-        """What a seat costs a month."""
-        if not contracts or any(row["annual_price"] is None or row["currency"] is None for row in contracts):
+    def _term(contract: Row, as_of: date) -> tuple[date, date] | None:
+        """First day of the term, and of the next one: an open contract's is its bill's."""
+        start, months = contract["starts_on"], {"month": 1, "year": 12}.get(contract.get("billing_period"))
+        if contract["ends_on"]:
+            return start, contract["ends_on"] + timedelta(days=1)
+        if months is None:
             return None
-        [contract] = contracts  # in the sandbox terms follow one another
-        return float(contract["annual_price"]) / 12
+        at = start.year * 12 + start.month - 1  # in the sandbox terms begin with a month
+        bills = [date(month // 12, month % 12 + 1, 1) for month in range(at, at + 36, months)]
+        return max(day for day in bills if day <= as_of), min(day for day in bills if day > as_of)
 
-    def _wasted(self, org_id: str, app_id: str, name: str, day: date) -> Decimal | None:
-        """A year's price of what was wasted on a day; None if that is not known."""
+    def _released(self, org_id: str, app_id: str, name: str, first: date, last: date) -> list[tuple[date, int]]:
+        """Day -> seats fewer than were bought before, and not bought again; in a first run nobody gave one back."""
+        days = [first + timedelta(days=n) for n in range(-1, (last - first).days + 1)]
+        bought = [sum(row["purchased"] for row in self._contracts(org_id, app_id, day).get(name, [])) for day in days]
+        fewer = [bought[n - 1] - max(bought[n:]) for n in range(1, len(days))]
+        return [(day, seats) for day, seats in zip(days[1:], fewer, strict=True) if seats > 0]
+
+    def _wasted(self, org_id: str, app_id: str, name: str, day: date, most: int | None = None) -> Decimal | None:
+        """A year's price of what was wasted on a day, of no more seats than `most`; None if that is not known."""
         contracts = self._contracts(org_id, app_id, day).get(name)
         if not contracts or not any(seat[:2] == (org_id, app_id) for seat in self.seats):
             return None
         [contract] = contracts  # in the sandbox terms follow one another
         held = [seat for seat in self.seats if seat[:3] == (org_id, app_id, name) and self._is_held(seat, day)]
         reclaimable = sum(self.state(seat, day) in RECLAIMABLE for seat in held)
-        price: Decimal | None = contract["annual_price"]
-        return None if price is None else (reclaimable + max(0, contract["purchased"] - len(held))) * price
+        wasted = reclaimable + max(0, contract["purchased"] - len(held))
+        price = self.price(contract)
+        return None if price is None else (wasted if most is None else min(wasted, max(0, most))) * price
 
     # ---- people who left
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -182,7 +183,9 @@ Runs = Callable[[int], tuple[Site, Sandbox]]
 def world(seed: int) -> tuple[Options, datetime]:
     now = datetime.fromisoformat(WORLDS[seed])
     days, people = (125, 16) if seed == 3 else (40, 12)
-    return Options(seed=seed, orgs=2 if seed == 2 else 3, people=people, start=now.date() - timedelta(days=days)), now
+    # the second product has no more than it must
+    options = Options(seed=seed, orgs=3, people=people, start=now.date() - timedelta(days=days), extras=True)
+    return replace(options, orgs=2, extras=False) if seed == 2 else options, now
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +224,25 @@ def test_seats_waste_and_open_access_are_a_recount_of_what_really_is(runs: Runs,
     expected = recounted_licenses(sandbox)
     assert all(expected.values())
     assert differences(site.published(), expected) == []
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_a_product_that_tells_more_of_money_has_it_in_its_own_currency_and_saved(runs: Runs, seed: int) -> None:
+    """What the recount of its rows is worth: each of these occurs."""
+    _, sandbox = runs(seed)
+    expected = recounted_licenses(sandbox)["license_utilization"]
+    contracts = sandbox.truth().product["app_contracts"]
+    own = {org["org_id"]: org["currency"] for org in sandbox.truth().product["orgs"]}
+    priced = [key for key, row in expected.items() if row["price_status"] is None]
+    given = {(c["org_id"], c["app_id"], c["license_name"]): c["currency"] for c in contracts}
+    assert any(given[key] != own[key[0]] for key in priced)
+    assert any(key not in priced and given.get(key) == "CHF" for key in expected)
+    assert all(expected[key]["currency"] == own[key[0]] for key in priced)
+    rows = [expected[key] for key in priced]
+    assert any(row["realised_savings"] for row in rows)
+    assert any(row["potential_annual_savings"] and row["minimum_purchased"] for row in rows)
+    billed = {c["billing_period"] for c in contracts if c["ends_on"] is None}
+    assert billed == {"month", "year"}
 
 
 def test_months_of_history_are_long_enough_for_who_stays_comes_and_goes_and_for_a_trend(runs: Runs) -> None:

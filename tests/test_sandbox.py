@@ -25,6 +25,7 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from ingestion.connectors.product import OPTIONAL, ProductError, read_tables
 from ingestion.postgres import PrivatePostgres
 from ingestion.sandbox import Options, Response, Sandbox, TrueEvent, Truth
 from ingestion.sandbox.product import FILLED, MARK, NOT_OURS, product_rows
@@ -784,3 +785,23 @@ def test_a_table_that_the_sandbox_did_not_make_is_left_alone(postgres: PrivatePo
     assert execute(url, "select * from employees") == [("Real Person",)]
     assert execute(url, "select count(*) from app_states") == [(0,)]
     assert execute(url, "select obj_description('orgs'::regclass)") == [(MARK,)]
+
+
+def test_what_a_product_need_not_have_is_read_as_nothing_until_it_is_there(postgres: PrivatePostgres) -> None:
+    url = postgres.url("extras")
+    Sandbox(Options(), NOW).fill_product(url)
+    tables = read_tables(url)
+    assert tables["exchange_rates"].num_rows == 0
+    for table, columns in OPTIONAL.items():
+        assert all(tables[table][name].null_count == tables[table].num_rows for name in columns)
+
+    Sandbox(Options(extras=True), NOW).fill_product(url)
+    tables = read_tables(url)
+    wanted = product_rows(Sandbox(Options(extras=True), NOW).world, NOW)
+    for table in ("app_contracts", "exchange_rates"):
+        rows = [{name: row[name] for name in wanted[table][0]} for row in tables[table].to_pylist()]
+        assert sorted(map(repr, rows)) == sorted(map(repr, wanted[table]))
+
+    execute(url, "alter table employees drop column email")
+    with pytest.raises(ProductError, match=r"column .email. does not exist.* the tables orgs,.*usage_settings in"):
+        read_tables(url)

@@ -1,7 +1,8 @@
 """The product's own Postgres: its customers, their people, what they bought. Read in full, as Arrow, at every run.
 
 The tables are those of schema `public`; they are small. Timestamps come as naive UTC, arrays as JSON text. An adopter
-whose product has other tables changes this file's queries or the staging models on top of them.
+whose product has other tables changes this file's queries or the staging models on top of them. What `OPTIONAL` names
+may be absent: a column is then read as null, and a table as empty.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ TEXT, DATE, INT, FLOAT = pa.string(), pa.date32(), pa.int64(), pa.float64()
 INSTANT, MONEY = pa.timestamp("us"), pa.decimal128(12, 2)
 
 TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
-    "orgs": {"org_id": TEXT, "name": TEXT, "timezone": TEXT, "email_domains": TEXT, "created_at": INSTANT},
+    "orgs": {
+        "org_id": TEXT,
+        "name": TEXT,
+        "timezone": TEXT,
+        "email_domains": TEXT,
+        "created_at": INSTANT,
+        "currency": TEXT,
+    },
     "employees": {
         "org_id": TEXT,
         "person_id": TEXT,
@@ -38,6 +46,8 @@ TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
         "currency": TEXT,
         "starts_on": DATE,
         "ends_on": DATE,
+        "minimum_purchased": INT,
+        "billing_period": TEXT,
     },
     "app_states": {"org_id": TEXT, "app_id": TEXT, "state": TEXT, "changed_at": INSTANT},
     "license_exemptions": {
@@ -55,6 +65,13 @@ TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
         "grace_days": INT,
         "underused_ratio": FLOAT,
     },
+    "exchange_rates": {"currency": TEXT, "starts_on": DATE, "rate": FLOAT},
+}
+# A table, or columns of one.
+OPTIONAL: Mapping[str, set[str]] = {
+    "orgs": {"currency"},
+    "app_contracts": {"minimum_purchased", "billing_period"},
+    "exchange_rates": set(TABLES["exchange_rates"]),
 }
 _ARRAYS = {"email_domains", "alias_emails"}
 
@@ -71,8 +88,9 @@ def read_tables(url: str) -> dict[str, pa.Table]:
             return {table: _read(cursor, table) for table in TABLES}
     except adbc_driver_postgresql.dbapi.Error as error:
         reason = str(error).split("\n")[0].replace(url, "the product database")
+        needed = ", ".join(table for table, columns in TABLES.items() if OPTIONAL.get(table) != set(columns))
         raise ProductError(
-            f"cannot read the product database: {reason}; it needs the tables {', '.join(TABLES)} in schema public "
+            f"cannot read the product database: {reason}; it needs the tables {needed} in schema public "
             "(without PRODUCT_DB_URL, and without connections, the sandbox makes them)"
         ) from error
 
@@ -106,8 +124,20 @@ def hints(table: str) -> dict[str, Any]:
 def _read(cursor: Any, table: str) -> pa.Table:
     schema = pa.schema(list(TABLES[table].items()))
     order = ", ".join(str(position) for position in range(1, len(schema) + 1))
-    cursor.execute(f"select {', '.join(map(_expression, schema))} from public.{table} order by {order}")
+    absent = OPTIONAL[table] - _columns(cursor, table) if table in OPTIONAL else set()
+    if len(absent) == len(schema):
+        return schema.empty_table()
+    listed = (f"null as {column.name}" if column.name in absent else _expression(column) for column in schema)
+    cursor.execute(f"select {', '.join(listed)} from public.{table} order by {order}")
     return cursor.fetch_arrow_table().cast(schema)
+
+
+def _columns(cursor: Any, table: str) -> set[str]:
+    """The columns that a table has; none if there is no such table."""
+    cursor.execute(
+        f"select attname::text from pg_attribute where attrelid = to_regclass('public.{table}') and not attisdropped"
+    )
+    return {name for (name,) in cursor.fetchall()}
 
 
 def _expression(column: pa.Field) -> str:

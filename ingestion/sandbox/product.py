@@ -73,6 +73,21 @@ TABLES: dict[str, str] = {
         underused_ratio numeric""",
 }
 
+# What a product may have beside: further columns of these tables, and further tables.
+EXTRA_COLUMNS: dict[str, str] = {
+    "orgs": "currency text",
+    "app_contracts": "minimum_purchased int, billing_period text",
+}
+EXTRA_TABLES: dict[str, str] = {
+    "exchange_rates": """
+        currency text not null,
+        starts_on date not null,
+        rate double precision not null,
+        primary key (currency, starts_on)""",
+}
+
+# What a unit of each currency was worth in euros, one after another: francs are paid in, but nobody says what they are.
+_RATES = {"EUR": (1.0,), "USD": (1.1, 1.17), "JPY": (158.0, 171.5)}
 # What is sold of the apps that are connected directly: licence, share of the headcount that is bought, price a year.
 _LICENSES = {
     "zoom": (("licensed", 0.8, "159.90"),),
@@ -90,7 +105,8 @@ _ANNOUNCED_COMING, _ANNOUNCED_GOING = 7, 14
 def product_rows(world: World, now: datetime) -> dict[str, list[Row]]:
     """The rows of every input table at an instant, by table, with the columns in order."""
     today = now.astimezone(UTC).date()
-    rows: dict[str, list[Row]] = {table: [] for table in TABLES}
+    has_extras = world.options.extras
+    rows: dict[str, list[Row]] = {table: [] for table in (*TABLES, *(EXTRA_TABLES if has_extras else ()))}
     for org in world.orgs:
         rows["orgs"].append(
             {
@@ -99,6 +115,7 @@ def product_rows(world: World, now: datetime) -> dict[str, list[Row]]:
                 "timezone": org.timezone,
                 "email_domains": list(org.email_domains),
                 "created_at": org.created_at,
+                **({"currency": org.currency} if has_extras else {}),
             }
         )
         rows["employees"].extend(
@@ -106,10 +123,13 @@ def product_rows(world: World, now: datetime) -> dict[str, list[Row]]:
             for person in org.people
             if person.kind == "employee" and person.first_day <= today.toordinal() + _ANNOUNCED_COMING
         )
-        rows["app_contracts"].extend(_contracts(org, world.options.people, today))
+        contracts = _contracts(org, world.options.people, today)
+        rows["app_contracts"].extend(_with_terms(row, today) if has_extras else row for row in contracts)
         rows["app_states"].extend(_states(org, today))
         rows["license_exemptions"].extend(_exemptions(org))
         rows["usage_settings"].extend(_settings(org))
+    if has_extras:
+        rows["exchange_rates"] = list(_rates())
     return rows
 
 
@@ -129,11 +149,15 @@ def fill_product(url: str, world: World, now: datetime) -> dict[str, str]:
             there, comment = cursor.fetchone() or (None, None)
             name = sql.Identifier("public", table)
             if there is None:
-                cursor.execute(sql.SQL("create table {} (" + TABLES[table] + ")").format(name))
+                columns = TABLES.get(table) or EXTRA_TABLES[table]
+                cursor.execute(sql.SQL("create table {} (" + columns + ")").format(name))
                 cursor.execute(sql.SQL("comment on table {} is %s").format(name), [MARK])
             elif comment != MARK:
                 done[table] = NOT_OURS
                 continue
+            if world.options.extras and table in EXTRA_COLUMNS:
+                further = EXTRA_COLUMNS[table].replace(", ", ", add column if not exists ")
+                cursor.execute(sql.SQL("alter table {} add column if not exists " + further).format(name))
             _replace(cursor, name, rows)
             done[table] = FILLED
     return done
@@ -197,6 +221,26 @@ def _contracts(org: Org, people: int, today: date) -> Iterator[Row]:
                 "starts_on": start,
                 "ends_on": date(start.year + 1, month, 1) - timedelta(days=1),
             }
+
+
+def _with_terms(contract: Row, today: date) -> Row:
+    """A contract in a currency that may not be the customer's; the present one may be open, the last one bigger."""
+    draw = key(contract["org_id"], contract["app_id"], contract["license_name"], "terms")
+    is_present, is_open = contract["ends_on"] >= today, draw % 3 == 0
+    currency = {"okta": "USD", "google_workspace": "USD", "salesforce": "CHF"}.get(contract["app_id"])
+    return contract | {
+        "purchased": contract["purchased"] + (0 if is_present else draw % 5),
+        "currency": currency or contract["currency"],
+        "ends_on": None if is_present and is_open else contract["ends_on"],
+        "minimum_purchased": contract["purchased"] * 3 // 4 if draw % 2 else None,
+        "billing_period": ("month", "year")[draw % 2] if is_open else None,
+    }
+
+
+def _rates() -> Iterator[Row]:
+    for currency, rates in _RATES.items():
+        for since, rate in zip((date(2015, 1, 1), date(2025, 7, 1)), rates, strict=False):
+            yield {"currency": currency, "starts_on": since, "rate": rate}
 
 
 def _states(org: Org, today: date) -> Iterator[Row]:

@@ -66,6 +66,7 @@ class Options:
     `faults`: connection id -> `revoked` (credentials refused for ever), `broken` (500 for ever) or `malformed` (a
     malformed record on every day of every stream).
     `calm`: no repeats, empty pages, malformed records, 429s or 5xx; late events stay, for they are the world's.
+    `extras`: the product's database has what it may have beside the tables that it must.
     `token_lifetime_s` of access tokens, `page_token_lifetime_s` of Zoom's page tokens: seconds on the real clock.
     """
 
@@ -77,6 +78,7 @@ class Options:
     start: date | None = None
     faults: Mapping[str, str] = field(default_factory=dict)
     calm: bool = False
+    extras: bool = False
     latency_ms: int = 0
     token_lifetime_s: int = 3600
     page_token_lifetime_s: int = 900

@@ -21,6 +21,8 @@ usable as (
         -- a price is money only in a currency
         cast(case when currency <> '' and annual_price >= 0 then annual_price end as numeric(12, 2)) as annual_price,
         nullif(currency, '') as currency,
+        cast(case when minimum_purchased >= 0 then minimum_purchased end as bigint) as minimum_purchased,
+        case when billing_period in ('month', 'year') then billing_period end as billing_period,
         row_number() over (
             partition by org_id, app_id, trim(license_name), coalesce(starts_on, cast('2000-01-01' as date))
             order by ends_on desc nulls first, purchased desc nulls last, annual_price desc nulls last
@@ -51,7 +53,9 @@ contracts as (
         ends_on,
         purchased,
         annual_price,
-        currency
+        currency,
+        minimum_purchased,
+        billing_period
     from usable
     where listing = 1
 

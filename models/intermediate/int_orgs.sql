@@ -25,20 +25,23 @@ named as (
         org_id,
         max(org_name) as org_name,
         max(time_zone) as given_time_zone,
-        max(email_domains) as email_domains
+        max(email_domains) as email_domains,
+        max(currency) as currency
     from (
         select
             org_id,
             org_name,
             time_zone,
-            email_domains
+            email_domains,
+            currency
         from orgs
         union all
         select
             org_id,
             null as org_name,
             null as time_zone,
-            null as email_domains
+            null as email_domains,
+            null as currency
         from fetches
     ) as every_org
     where org_id is not null
@@ -53,6 +56,7 @@ zoned as (
         named.org_name,
         named.given_time_zone,
         named.email_domains,
+        named.currency,
         coalesce(time_zones.time_zone, 'UTC') as time_zone,
         time_zones.time_zone is not null as has_known_time_zone
     from named

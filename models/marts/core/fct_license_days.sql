@@ -1,8 +1,8 @@
 with
 
-contract_versions as (
+versions as (
 
-    select * from {{ ref('contracts_snapshot') }}
+    select * from {{ ref('int_contract_versions') }}
 
 ),
 
@@ -42,12 +42,6 @@ orgs as (
 
 ),
 
-time_zones as (
-
-    select * from {{ ref('int_time_zones') }}
-
-),
-
 calendar as (
 
     select * from {{ ref('int_calendar') }}
@@ -65,7 +59,7 @@ licensed_apps as (
         select
             org_id,
             app_id
-        from contract_versions
+        from versions
         union
         select
             org_id,
@@ -79,73 +73,80 @@ licensed_apps as (
 
 ),
 
--- a contract counts from its first day on, however late it was told; what was changed, from the day of the change
-versions as (
+contract_months as (
 
     select
-        contract_versions.org_id,
-        contract_versions.app_id,
-        contract_versions.license_name,
-        contract_versions.license_key,
-        contract_versions.purchased,
-        contract_versions.annual_price,
-        contract_versions.currency,
-        contract_versions.starts_on,
-        contract_versions.ends_on,
-        case
-            when
-                row_number() over (
-                    partition by
-                        contract_versions.org_id,
-                        contract_versions.app_id,
-                        contract_versions.license_name,
-                        contract_versions.starts_on
-                    order by contract_versions.dbt_valid_from, contract_versions.dbt_valid_to nulls last
-                ) > 1
-                then {{ local_date('contract_versions.dbt_valid_from', 'first_zones.time_zone') }}
-        end as known_from,
-        {{ local_date('contract_versions.dbt_valid_to', 'last_zones.time_zone') }} - 1 as known_to,
-        licensed_apps.as_of_date
-    from contract_versions
+        versions.*,
+        licensed_apps.as_of_date,
+        case versions.billing_period when 'month' then 1 when 'year' then 12 end as bill_months
+    from versions
     inner join licensed_apps
-        on contract_versions.org_id = licensed_apps.org_id and contract_versions.app_id = licensed_apps.app_id
-    {{ join_time_zone('first_zones', 'contract_versions.org_id', 'contract_versions.dbt_valid_from') }}
-    {{ join_time_zone('last_zones', 'contract_versions.org_id', 'contract_versions.dbt_valid_to') }}
+        on versions.org_id = licensed_apps.org_id and versions.app_id = licensed_apps.app_id
+
+),
+
+-- a fixed term can be cut when it ends, an open one whenever it is billed
+contract_terms as (
+
+    select
+        contract_months.*,
+        calendar.calendar_date as license_date,
+        case
+            when contract_months.ends_on is null
+                then {{ billed_on(
+                    'contract_months.starts_on', 'contract_months.bill_months', 'calendar.calendar_date'
+                ) }}
+            else contract_months.starts_on
+        end as term_from,
+        case
+            when contract_months.ends_on is null
+                then {{ billed_on(
+                    'contract_months.starts_on', 'contract_months.bill_months', 'calendar.calendar_date', 1
+                ) }}
+            else contract_months.ends_on + 1
+        end as realisable_on
+    from contract_months
+    inner join calendar
+        on
+            contract_months.starts_on <= calendar.calendar_date
+            and (contract_months.ends_on >= calendar.calendar_date or contract_months.ends_on is null)
+            and (contract_months.known_from <= calendar.calendar_date or contract_months.known_from is null)
+            and (contract_months.known_to >= calendar.calendar_date or contract_months.known_to is null)
+            and calendar.calendar_date between cast({{ dbt.date_trunc('month', 'contract_months.as_of_date') }} as date)
+            and contract_months.as_of_date
 
 ),
 
 contract_days as (
 
     select
-        versions.org_id,
-        versions.app_id,
-        versions.license_key,
-        calendar.calendar_date as license_date,
-        min(versions.license_name) as license_name,
-        min(versions.ends_on) as ends_on,
+        org_id,
+        app_id,
+        license_key,
+        license_date,
+        min(license_name) as license_name,
+        min(ends_on) as ends_on,
+        min(term_from) as term_from,
+        min(realisable_on) as realisable_on,
         count(*) as contract_count,
-        case when count(*) = count(versions.purchased) then sum(versions.purchased) end as purchased,
+        case when count(*) = count(purchased) then sum(purchased) end as purchased,
+        sum(minimum_purchased) as minimum_purchased,
         -- several contracts of one licence: the mean of their prices by seats, if all are known in one currency
         case
-            when count(*) = count(versions.annual_price) and min(versions.currency) = max(versions.currency)
+            when count(*) = count(annual_price) and min(currency) = max(currency)
                 then cast(
                     coalesce(
-                        cast(sum(versions.purchased * versions.annual_price) as double precision)
-                        / nullif(sum(versions.purchased), 0),
-                        avg(cast(versions.annual_price as double precision))
+                        cast(sum(purchased * annual_price) as double precision) / nullif(sum(purchased), 0),
+                        avg(cast(annual_price as double precision))
                     ) as numeric(18, 4)
                 )
         end as annual_price,
-        case when min(versions.currency) = max(versions.currency) then min(versions.currency) end as currency
-    from versions
-    inner join calendar
-        on
-            versions.starts_on <= calendar.calendar_date
-            and (versions.ends_on >= calendar.calendar_date or versions.ends_on is null)
-            and (versions.known_from <= calendar.calendar_date or versions.known_from is null)
-            and (versions.known_to >= calendar.calendar_date or versions.known_to is null)
-            and calendar.calendar_date between cast({{ dbt.date_trunc('month', 'versions.as_of_date') }} as date)
-            and versions.as_of_date
+        case when min(currency) = max(currency) then min(currency) end as currency,
+        case
+            when count(*) > count(annual_price) then 'unpriced'
+            when min(currency) <> max(currency) then 'mixed_currencies'
+        end as price_status
+    from contract_terms
     group by 1, 2, 3, 4
 
 ),
@@ -221,13 +222,19 @@ joined as (
         license_days.license_date,
         licensed_apps.as_of_date,
         contract_days.ends_on,
+        contract_days.term_from,
+        contract_days.realisable_on,
         contract_days.contract_count,
         contract_days.purchased,
+        contract_days.minimum_purchased,
         {%- for count in ['assigned'] + seat_states() %}
         case when apps_with_seats.app_id is not null then coalesce(seat_counts.{{ count }}, 0) end as {{ count }},
         {%- endfor %}
         contract_days.annual_price,
-        contract_days.currency
+        contract_days.currency,
+        case
+            when contract_days.contract_count is null then 'no_contract' else contract_days.price_status
+        end as price_status
     from license_days
     inner join licensed_apps
         on license_days.org_id = licensed_apps.org_id and license_days.app_id = licensed_apps.app_id
@@ -276,10 +283,14 @@ final as (
         license_date,
         as_of_date,
         ends_on,
+        term_from,
+        realisable_on,
         cast(contract_count as bigint) as contract_count,
         cast(purchased as bigint) as purchased,
+        cast(minimum_purchased as bigint) as minimum_purchased,
         annual_price,
         currency,
+        price_status,
         {%- for count in ['assigned'] + seat_states() %}
         cast({{ count }} as bigint) as {{ count }},
         {%- endfor %}

@@ -44,7 +44,8 @@ people as (
 
 contracts as (
 
-    select * from {{ ref('int_contracts') }}
+    select * from {{ ref('int_contract_versions') }}
+    where known_to is null
 
 ),
 

@@ -18,6 +18,18 @@ apps as (
 
 ),
 
+holders as (
+
+    select * from {{ ref('int_seats') }}
+
+),
+
+versions as (
+
+    select * from {{ ref('int_contract_versions') }}
+
+),
+
 underused as (
 
     select
@@ -55,6 +67,7 @@ months as (
             when
                 sum(case when contract_count > 0 then 1 else 0 end) > 0
                 and sum(case when contract_count > 0 and wasted_annual_price is null then 1 else 0 end) = 0
+                and coalesce(min(currency) = max(currency), true)
                 then cast(sum(wasted_annual_price) as double precision) / max(days_in_year)
         end as wasted_spend_month
     from dated
@@ -70,12 +83,179 @@ last_days as (
 
 ),
 
+-- seats bought by day: as many more on the first day of a contract, or of what is known of it, and fewer after the last
+changes as (
+
+    select
+        org_id,
+        app_id,
+        license_key,
+        greatest(starts_on, known_from) as changed_on,
+        purchased as change
+    from versions
+    union all
+    select
+        org_id,
+        app_id,
+        license_key,
+        greatest(least(ends_on, known_to) + 1, starts_on, known_from) as changed_on,
+        -purchased as change
+    from versions
+    where ends_on is not null or known_to is not null
+
+),
+
+levels as (
+
+    select
+        changes.org_id,
+        changes.app_id,
+        changes.license_key,
+        changes.changed_on,
+        last_days.term_from,
+        sum(sum(changes.change)) over (
+            partition by changes.org_id, changes.app_id, changes.license_key
+            order by changes.changed_on
+            rows between unbounded preceding and current row
+        ) as bought,
+        sum(changes.change) as change
+    from changes
+    inner join last_days
+        on
+            changes.org_id = last_days.org_id
+            and changes.app_id = last_days.app_id
+            and changes.license_key = last_days.license_key
+            and changes.changed_on <= last_days.as_of_date
+    group by 1, 2, 3, 4, 5
+
+),
+
+-- fewer were bought: as many as were not bought again by now
+dropped as (
+
+    select
+        levels.*,
+        bought - change - max(bought) over (
+            partition by org_id, app_id, license_key
+            order by changed_on
+            rows between current row and unbounded following
+        ) as seats,
+        lead(changed_on) over (partition by org_id, app_id, license_key order by changed_on) as changed_again_on
+    from levels
+
+),
+
+most_bought as (
+
+    select
+        org_id,
+        app_id,
+        license_key,
+        max(bought) as purchased
+    from dropped
+    where changed_again_on > term_from or changed_again_on is null
+    group by 1, 2, 3
+
+),
+
+-- who gave a seat back in the present term, the first of them first
+held as (
+
+    select
+        last_days.org_id,
+        last_days.app_id,
+        last_days.license_key,
+        holders.account_id,
+        max(last_days.assigned) as assigned,
+        case
+            when max(coalesce(holders.held_to, last_days.as_of_date)) < max(last_days.as_of_date)
+                then max(holders.held_to) + 1
+        end as released_on
+    from last_days
+    inner join holders
+        on
+            last_days.org_id = holders.org_id
+            and last_days.app_id = holders.app_id
+            and last_days.license_key = {{ normalized_name('holders.license_name') }}
+            and coalesce(last_days.as_of_date >= holders.held_from, true)
+            and coalesce(last_days.term_from <= holders.held_to, holders.held_to is null)
+    group by 1, 2, 3, 4
+
+),
+
+ranked as (
+
+    select
+        held.*,
+        count(*) over (partition by org_id, app_id, license_key) as holder_count,
+        row_number() over (
+            partition by org_id, app_id, license_key order by released_on nulls last, account_id
+        ) as release_rank
+    from held
+
+),
+
+-- had nobody given one back, as many seats had to be bought as people held one
+realised as (
+
+    select
+        org_id,
+        app_id,
+        license_key,
+        changed_on as released_on,
+        seats
+    from dropped
+    where changed_on >= term_from and seats > 0
+    union all
+    select
+        ranked.org_id,
+        ranked.app_id,
+        ranked.license_key,
+        ranked.released_on,
+        1 as seats
+    from ranked
+    inner join most_bought
+        on
+            ranked.org_id = most_bought.org_id
+            and ranked.app_id = most_bought.app_id
+            and ranked.license_key = most_bought.license_key
+    where
+        ranked.released_on is not null
+        and ranked.release_rank <= ranked.holder_count - greatest(most_bought.purchased, ranked.assigned)
+
+),
+
+realised_days as (
+
+    select
+        realised.org_id,
+        realised.app_id,
+        realised.license_key,
+        sum(realised.seats) as seats,
+        sum(realised.seats * {{ days_between('realised.released_on', 'last_days.realisable_on') }}) as seat_days
+    from realised
+    inner join last_days
+        on
+            realised.org_id = last_days.org_id
+            and realised.app_id = last_days.app_id
+            and realised.license_key = last_days.license_key
+    group by 1, 2, 3
+
+),
+
 counted as (
 
     select
         last_days.*,
         case when last_days.assigned is not null then coalesce(underused.underused, 0) end as underused,
         months.wasted_spend_month,
+        -- what must be paid whatever happens cannot be saved
+        greatest(0, last_days.purchased - coalesce(last_days.minimum_purchased, 0)) as cuttable,
+        case
+            when last_days.purchased is not null and last_days.realisable_on is not null
+                then coalesce(realised_days.seats, 0)
+        end as realised_seats,
+        coalesce(realised_days.seat_days, 0) as realised_seat_days,
         cast(last_days.assigned - last_days.unknown as double precision) / nullif(last_days.assigned, 0)
             as data_complete_ratio,
         apps.sources,
@@ -91,6 +271,11 @@ counted as (
             and last_days.license_key = months.license_key
     left join apps
         on last_days.org_id = apps.org_id and last_days.app_id = apps.app_id
+    left join realised_days
+        on
+            last_days.org_id = realised_days.org_id
+            and last_days.app_id = realised_days.app_id
+            and last_days.license_key = realised_days.license_key
     left join underused
         on
             last_days.org_id = underused.org_id
@@ -123,11 +308,26 @@ final as (
         case when is_known then {{ rate('active', '(assigned - exempt - unknown)') }} end as assigned_utilization_rate,
         reclaimable as reclaimable_seats,
         wasted_spend_month,
-        cast(wasted_annual_price as double precision) as potential_annual_savings,
+        case
+            when minimum_purchased is null then cast(wasted_annual_price as double precision)
+            else
+                cast(
+                    case when reclaimable + unassigned > cuttable then cuttable else reclaimable + unassigned end
+                    * annual_price as double precision
+                )
+        end as potential_annual_savings,
+        case
+            when realised_seats is not null
+                then
+                    {{ rounded('cast(annual_price as double precision) * realised_seat_days / days_in_year') }}
+        end as realised_savings,
+        cast(realised_seats as bigint) as realised_seats,
+        minimum_purchased,
         cast(annual_price as double precision) / 12 as cost_per_seat,
-        -- fixed terms are cut when they end; when an open one may be is not told
-        ends_on + 1 as realisable_on,
+        realisable_on,
         currency,
+        price_status,
+        coalesce(purchased < 5 or assigned - exempt - unknown < 5, false) as is_small,
         is_known as usage_known,
         data_complete_ratio,
         sources,

@@ -16,10 +16,12 @@ renamed as (
         -- strings
         license_name,
         upper(trim(currency)) as currency,
+        lower(trim(billing_period)) as billing_period,
 
         -- numerics
         purchased,
         annual_price,
+        minimum_purchased,
 
         -- dates
         starts_on,

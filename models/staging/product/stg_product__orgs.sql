@@ -16,6 +16,7 @@ renamed as (
         name as org_name,
         timezone as time_zone,
         email_domains,
+        nullif(upper(trim(currency)), '') as currency,
 
         -- timestamps
         created_at
