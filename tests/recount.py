@@ -438,7 +438,10 @@ class Recount:
             users, mau = row["mau_30"], row["mau_28"]
             active = [len(people) for people in self._last_days(org_id, app_id, as_of, 30)]
             average = sum(active) / users if users else None
-            headcount = sum(_is_at_work(person, as_of) for person in self._employees(org_id))
+            target = self._target_group(org_id, app_id)
+            headcount = sum(_is_at_work(person, as_of) for person in target.values())
+            targeted = len(set().union(*self._last_days(org_id, app_id, as_of, 30)) & target.keys())
+            targeted_users = None if users is None else targeted
             earlier = daily.get((org_id, app_id, as_of - BLOCK), {}).get("mau_28")
             # all sources of the sandbox begin on one day
             is_short = self._history_start(org_id) > as_of - 2 * BLOCK + timedelta(days=1)
@@ -449,7 +452,9 @@ class Recount:
                 **row,
                 "avg_active_days_30": average,
                 "usage_band": self._app_band(users, average, (as_of - self.first_seen[org_id, app_id]).days + 1),
-                "adoption_rate": min(1.0, users / headcount) if users is not None and headcount else None,
+                "adoption_rate": min(1.0, targeted / headcount) if users is not None and headcount else None,
+                "target_headcount": headcount,
+                "target_users_30": targeted_users,
                 "trend": trend,
                 "trend_label": None if trend is None else _label(trend, mau - (earlier or 0)),
                 "trend_break": "short_history" if is_short else None,
@@ -469,8 +474,15 @@ class Recount:
         """Who used the app on each of the days up to `end`."""
         return [self._users[org_id, app_id].get(end - timedelta(days=n), set()) for n in range(days)]
 
-    def _employees(self, org_id: str) -> list[Row]:
-        return [person for (org, _), person in self._people.items() if org == org_id]
+    def _target_group(self, org_id: str, app_id: str) -> dict[str, Row]:
+        """The employees whom an app is for."""
+        groups = self.truth.product.get("app_target_groups", [])
+        departments = {row["department"].strip().lower() for row in groups if _is_of(row, org_id, app_id)}
+        return {
+            person_id: person
+            for (org, person_id), person in self._people.items()
+            if org == org_id and (not departments or person["department"].strip().lower() in departments)
+        }
 
     @staticmethod
     def _app_band(users: int | None, average: float | None, age: int) -> str:
@@ -685,6 +697,10 @@ class Recount:
             }
             for (org_id, app_id), connections in self._sources.items()
         }
+
+
+def _is_of(row: Row, org_id: str, app_id: str) -> bool:
+    return (row["org_id"], row["app_id"]) == (org_id, app_id)
 
 
 def is_on_leave(person: Row, day: date) -> bool:

@@ -65,12 +65,14 @@ TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
         "grace_days": INT,
         "underused_ratio": FLOAT,
     },
+    "app_target_groups": {"org_id": TEXT, "app_id": TEXT, "department": TEXT},
     "exchange_rates": {"currency": TEXT, "starts_on": DATE, "rate": FLOAT},
 }
 # A table, or columns of one.
 OPTIONAL: Mapping[str, set[str]] = {
     "orgs": {"currency"},
     "app_contracts": {"minimum_purchased", "billing_period"},
+    "app_target_groups": set(TABLES["app_target_groups"]),
     "exchange_rates": set(TABLES["exchange_rates"]),
 }
 _ARRAYS = {"email_domains", "alias_emails"}

@@ -79,6 +79,11 @@ EXTRA_COLUMNS: dict[str, str] = {
     "app_contracts": "minimum_purchased int, billing_period text",
 }
 EXTRA_TABLES: dict[str, str] = {
+    "app_target_groups": """
+        org_id text not null,
+        app_id text not null,
+        department text not null,
+        primary key (org_id, app_id, department)""",
     "exchange_rates": """
         currency text not null,
         starts_on date not null,
@@ -88,6 +93,8 @@ EXTRA_TABLES: dict[str, str] = {
 
 # What a unit of each currency was worth in euros, one after another: francs are paid in, but nobody says what they are.
 _RATES = {"EUR": (1.0,), "USD": (1.1, 1.17), "JPY": (158.0, 171.5)}
+# Whom some apps are for, not always as HR writes it.
+_TARGETS = {"github": ("Engineering", "Design"), "salesforce": ("sales",), "figma": ("Design ",), "slack": ("Support",)}
 # What is sold of the apps that are connected directly: licence, share of the headcount that is bought, price a year.
 _LICENSES = {
     "zoom": (("licensed", 0.8, "159.90"),),
@@ -128,6 +135,13 @@ def product_rows(world: World, now: datetime) -> dict[str, list[Row]]:
         rows["app_states"].extend(_states(org, today))
         rows["license_exemptions"].extend(_exemptions(org))
         rows["usage_settings"].extend(_settings(org))
+        if has_extras:
+            rows["app_target_groups"].extend(
+                {"org_id": org.org_id, "app_id": app_id, "department": department}
+                for app_id, departments in _TARGETS.items()
+                for department in departments
+                if app_id in org.apps
+            )
     if has_extras:
         rows["exchange_rates"] = list(_rates())
     return rows

@@ -49,6 +49,12 @@ contracts as (
 
 ),
 
+target_groups as (
+
+    select * from {{ ref('stg_product__app_target_groups') }}
+
+),
+
 usage_bands as (
 
     select * from {{ ref('usage_bands') }}
@@ -169,11 +175,12 @@ as_of_dates as (
 
 ),
 
-headcounts as (
+at_work as (
 
     select
         as_of_dates.org_id,
         as_of_dates.as_of_date,
+        {{ normalized_name('people.department') }} as department_key,
         count(*) as headcount
     from as_of_dates
     inner join people
@@ -186,6 +193,55 @@ headcounts as (
             coalesce(people.on_leave_from <= as_of_dates.as_of_date, false)
             and coalesce(people.on_leave_to >= as_of_dates.as_of_date, true)
         )
+    group by 1, 2, 3
+
+),
+
+headcounts as (
+
+    select
+        org_id,
+        as_of_date,
+        cast(sum(headcount) as bigint) as headcount
+    from at_work
+    group by 1, 2
+
+),
+
+-- whom an app is for, and who of them used it
+targeted as (
+
+    select
+        apps.org_id,
+        apps.app_id,
+        coalesce(sum(at_work.headcount), 0) as headcount
+    from apps
+    inner join target_groups
+        on apps.org_id = target_groups.org_id and apps.app_id = target_groups.app_id
+    left join at_work
+        on
+            apps.org_id = at_work.org_id
+            and apps.as_of_date = at_work.as_of_date
+            and target_groups.department_key = at_work.department_key
+    group by 1, 2
+
+),
+
+targeted_users as (
+
+    select
+        volumes.org_id,
+        volumes.app_id,
+        count(*) as user_count
+    from volumes
+    inner join people
+        on volumes.org_id = people.org_id and volumes.person_id = people.person_id
+    inner join target_groups
+        on
+            volumes.org_id = target_groups.org_id
+            and volumes.app_id = target_groups.app_id
+            and target_groups.department_key = {{ normalized_name('people.department') }}
+    where volumes.person_class = 'human'
     group by 1, 2
 
 ),
@@ -231,7 +287,12 @@ joined as (
         categories.heavy_volume_30,
         dim_apps.category is not null as has_category,
         case when source_sets.slope_count = source_sets.source_count then slopes.wau_slope end as wau_slope,
-        coalesce(headcounts.headcount, 0) as headcount,
+        coalesce(targeted.headcount, headcounts.headcount, 0) as headcount,
+        case
+            when daily.mau_30 is null or not apps.is_current then null
+            when targeted.app_id is null then daily.mau_30
+            else coalesce(targeted_users.user_count, 0)
+        end as target_users_30,
         costs.monthly_cost,
         costs.purchased,
         costs.currency,
@@ -267,6 +328,10 @@ joined as (
         on apps.org_id = slopes.org_id and apps.app_id = slopes.app_id
     left join headcounts
         on apps.org_id = headcounts.org_id and apps.as_of_date = headcounts.as_of_date
+    left join targeted
+        on apps.org_id = targeted.org_id and apps.app_id = targeted.app_id
+    left join targeted_users
+        on apps.org_id = targeted_users.org_id and apps.app_id = targeted_users.app_id
     left join costs
         on apps.org_id = costs.org_id and apps.app_id = costs.app_id
 
@@ -281,7 +346,7 @@ compared as (
             when trend_break is null then cast(mau_28 - earlier_mau_28 as double precision) / nullif(earlier_mau_28, 0)
         end as trend,
         -- capped, for people on leave and leavers, who are in no headcount, may use it too
-        {{ rate('mau_30', 'headcount') }} as adoption_rate,
+        {{ rate('target_users_30', 'headcount') }} as adoption_rate,
         -- 20 of 30 days are every working day
         case
             when mau_30 = 0 then 0
@@ -341,6 +406,8 @@ final as (
         case when mau_30 is not null then cast({{ class }}_accounts_30 as bigint) end as {{ class }}_accounts_30,
         {%- endfor %}
         adoption_rate,
+        cast(headcount as bigint) as target_headcount,
+        cast(target_users_30 as bigint) as target_users_30,
         frequency_score,
         {{ rounded('volume_score') }} as volume_score,
         {{ rounded('100 * (0.5 * frequency_score + 0.3 * adoption_rate + 0.2 * volume_score)') }} as usage_score,
