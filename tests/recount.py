@@ -605,9 +605,10 @@ class Recount:
         ever = set().union(*(people for day, people in used.items() if day < start))
         gone = {"left_company": 0, "lost_access": 0, "stopped_using": 0}
         for person_id in before - now:
-            left = self._people[org_id, person_id]["left_on"]
+            person = self._people[org_id, person_id]
+            left = min(person["left_on"] or date.max, person.get("garden_leave_from") or date.max)
             key = (org_id, app_id, person_id)
-            if left and left < start + BLOCK:
+            if left < start + BLOCK:
                 gone["left_company"] += 1
             elif self.evidence[key] & self.listings[org_id, app_id] and key not in self.admitted:
                 gone["lost_access"] += 1
@@ -711,7 +712,8 @@ def is_on_leave(person: Row, day: date) -> bool:
 def _is_at_work(person: Row, day: date) -> bool:
     has_begun = person["started_on"] is None or person["started_on"] <= day
     has_left = person["left_on"] is not None and person["left_on"] <= day
-    return has_begun and not has_left and not is_on_leave(person, day)
+    is_sent_home = (person.get("garden_leave_from") or date.max) <= day
+    return has_begun and not has_left and not is_sent_home and not is_on_leave(person, day)
 
 
 def _percentile(values: list[int], share: float) -> float:

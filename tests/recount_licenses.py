@@ -306,10 +306,13 @@ class LicenseRecount(Recount):
     @cached_property
     def offboarded_access(self) -> dict[tuple[str, str, str, str], Row]:
         """A row per account of a leaver that was used, is open, or costs a seat, after a day of grace."""
-        left = {
-            key: person["left_on"]
+        ended = {
+            key: min(person["left_on"] or date.max, (person.get("garden_leave_from") or date.max) - timedelta(days=1))
             for key, person in self._people.items()
-            if person["left_on"] is not None and person["left_on"] + GRACE < self._day(key[0], self.now)
+        }
+        left = {key: day for key, day in ended.items() if day < self._day(key[0], self.now) - GRACE}
+        is_sent_home = {
+            key: (self._people[key]["left_on"] or date.max) >= self._day(key[0], self.now) - GRACE for key in left
         }
         findings: dict[tuple[str, str, str, str], list[tuple[int, TrueEvent | None]]] = defaultdict(list)
         listed = {(a.connection_id, a.account_id) for a in self.truth.accounts if _is_own(a)}
@@ -330,7 +333,7 @@ class LicenseRecount(Recount):
                 continue
             is_open = account.closed_at is None and not self._cannot_log_in(account)
             key = (*owner, account.app_id, account.account_id)
-            if is_open or (account.app_id, account) in seats:
+            if is_open or ((account.app_id, account) in seats and not is_sent_home[owner]):
                 findings[key].append((2 if is_open else 3, None))
             if self._is_held_by_law(account):
                 findings.pop(key, None)
@@ -339,9 +342,13 @@ class LicenseRecount(Recount):
             overdue = datetime.combine(left[key[:2]] + GRACE + timedelta(days=1), time(), self._zones[key[0]])
             uses = [(severity, event.occurred_at, _landed_id(event)) for severity, event in found if event]
             _, evidence_at, event_id = min(uses, default=(0, None, None))
+            sources = {event.connector for _, event in found if event and event.occurred_at == evidence_at}
             rows[key] = {
                 "severity": min(severity for severity, _ in found),
-                "left_on": left[key[:2]],
+                "left_on": self._people[key[:2]]["left_on"],
+                "access_ended_on": left[key[:2]],
+                "is_suspended_expected": is_sent_home[key[:2]],
+                "evidence_source": min(sources, default=None),
                 "evidence_at": evidence_at,
                 "detected_at": max(self.now, overdue),
                 "usage_known": self.user_app_usage[key[:3]]["usage_known"],

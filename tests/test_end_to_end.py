@@ -245,6 +245,7 @@ def test_a_product_that_tells_more_is_told_more(runs: Runs, seed: int) -> None:
     assert billed == {"month", "year"}
     apps = recounted(sandbox)["app_usage"]
     assert any((row["target_users_30"] or 0) < (row["mau_30"] or 0) for row in apps.values())
+    assert any(row["is_suspended_expected"] for row in recounted_licenses(sandbox)["offboarded_access"].values())
 
 
 def test_months_of_history_are_long_enough_for_who_stays_comes_and_goes_and_for_a_trend(runs: Runs) -> None:

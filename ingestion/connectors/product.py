@@ -36,6 +36,7 @@ TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
         "left_on": DATE,
         "on_leave_from": DATE,
         "on_leave_to": DATE,
+        "garden_leave_from": DATE,
     },
     "app_contracts": {
         "org_id": TEXT,
@@ -71,6 +72,7 @@ TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
 # A table, or columns of one.
 OPTIONAL: Mapping[str, set[str]] = {
     "orgs": {"currency"},
+    "employees": {"garden_leave_from"},
     "app_contracts": {"minimum_purchased", "billing_period"},
     "app_target_groups": set(TABLES["app_target_groups"]),
     "exchange_rates": set(TABLES["exchange_rates"]),

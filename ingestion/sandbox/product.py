@@ -76,6 +76,7 @@ TABLES: dict[str, str] = {
 # What a product may have beside: further columns of these tables, and further tables.
 EXTRA_COLUMNS: dict[str, str] = {
     "orgs": "currency text",
+    "employees": "garden_leave_from date",
     "app_contracts": "minimum_purchased int, billing_period text",
 }
 EXTRA_TABLES: dict[str, str] = {
@@ -126,7 +127,7 @@ def product_rows(world: World, now: datetime) -> dict[str, list[Row]]:
             }
         )
         rows["employees"].extend(
-            _employee(person, today)
+            _employee(person, today) | (_garden_leave(person, today) if has_extras else {})
             for person in org.people
             if person.kind == "employee" and person.first_day <= today.toordinal() + _ANNOUNCED_COMING
         )
@@ -209,6 +210,14 @@ def _employee(person: Person, today: date) -> Row:
         "on_leave_from": date.fromordinal(leave[0]) if leave else None,
         "on_leave_to": date.fromordinal(leave[1]) if leave else None,
     }
+
+
+def _garden_leave(person: Person, today: date) -> Row:
+    """Many who go are sent home before, which is told on the day; not that they would log out."""
+    first = None
+    if person.left_day is not None and mix(person.key ^ 4) % 4:
+        first = max(person.first_day, person.left_day - 20 - person.key % 70)
+    return {"garden_leave_from": date.fromordinal(first) if first and first <= today.toordinal() else None}
 
 
 def _contracts(org: Org, people: int, today: date) -> Iterator[Row]:

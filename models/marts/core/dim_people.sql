@@ -25,6 +25,7 @@ people as (
         left_on,
         on_leave_from,
         on_leave_to,
+        garden_leave_from,
         row_number() over (
             partition by org_id, person_id order by user_email nulls last, started_on nulls last
         ) as listing
@@ -42,6 +43,7 @@ people as (
         null as left_on,
         null as on_leave_from,
         null as on_leave_to,
+        null as garden_leave_from,
         1 as listing
     from accounts
     where matched_by is null
@@ -61,7 +63,8 @@ final as (
         started_on,
         left_on,
         on_leave_from,
-        on_leave_to
+        on_leave_to,
+        garden_leave_from
     from people
     where listing = 1
 

@@ -193,7 +193,7 @@ leavers as (
         gone.app_id,
         gone.block_start_date,
         case
-            when people.left_on <= gone.block_start_date + 27 then 'left_company'
+            when least(people.left_on, people.garden_leave_from) <= gone.block_start_date + 27 then 'left_company'
             when listed.person_id is not null and able.person_id is null then 'lost_access'
             else 'stopped_using'
         end as reason

@@ -66,6 +66,7 @@ ranked_events as (
         events.event_id,
         events.occurred_at,
         events.load_id,
+        events.connector,
         events.connection_id,
         events.stream,
         row_number() over (
@@ -96,6 +97,7 @@ evidence as (
         ranked_events.event_id,
         ranked_events.occurred_at,
         ranked_events.load_id,
+        ranked_events.connector,
         min(fetches.fetched_at) as told_at
     from ranked_events
     left join fetches
@@ -106,7 +108,7 @@ evidence as (
             and ranked_events.occurred_at >= fetches.window_started_at
             and ranked_events.occurred_at < fetches.window_ended_at
     where ranked_events.event_rank = 1
-    group by 1, 2, 3, 4, 5, 6, 7, 8
+    group by 1, 2, 3, 4, 5, 6, 7, 8, 9
 
 ),
 
@@ -121,7 +123,10 @@ left_open as (
         accounts.connection_id,
         accounts.stream,
         leavers.overdue_at,
-        case when accounts.account_status = 'active' then 2 when seats.record_id is not null then 3 end as severity
+        case
+            when accounts.account_status = 'active' then 2
+            when seats.record_id is not null and not leavers.is_suspended_expected then 3
+        end as severity
     from accounts
     inner join people_of_accounts
         on
@@ -232,9 +237,12 @@ final as (
         ranked.account_id,
         cast(ranked.severity as bigint) as severity,
         leavers.left_on,
+        leavers.access_ended_on,
+        leavers.is_suspended_expected,
         evidence.event_id as evidence_event_id,
         evidence.occurred_at as evidence_at,
         evidence.load_id as evidence_load_id,
+        evidence.connector as evidence_source,
         greatest(ranked.told_at, leavers.overdue_at) as detected_at,
         coalesce(person_apps.usage_known, false) as usage_known,
         person_apps.sources,

@@ -23,7 +23,8 @@ renamed as (
         started_on,
         left_on,
         on_leave_from,
-        on_leave_to
+        on_leave_to,
+        garden_leave_from
     from employees
 
 )
