@@ -310,13 +310,13 @@ class Recount:
                 span = {n: set().union(*(used[day - timedelta(days=k)] for k in range(n))) for n in WINDOWS}
                 people = {last: len(used[last]) for last in (day - timedelta(days=k) for k in range(28))}
                 is_told = known[28] and complete_days >= 28 and bool(span[28])
-                weekdays = sum(count for last, count in people.items() if last.weekday() < 5)
+                working = [count for last, count in people.items() if self._is_working(org_id, last)]
                 rows[org_id, app_id, day] = {
                     "dau": len(used[day]) if known[1] else None,
                     "wau": len(span[7]) if known[7] else None,
                     **{f"mau_{n}": len(span[n]) if known[n] else None for n in (28, 30, 90)},
                     "stickiness": sum(people.values()) / 28 / len(span[28]) if is_told else None,
-                    "stickiness_weekdays": weekdays / 20 / len(span[28]) if is_told else None,
+                    "stickiness_weekdays": sum(working) / len(working) / len(span[28]) if is_told else None,
                     "event_count": volume[day] if known[1] else None,
                     "is_final": known[1] and (today - day).days > restate,
                     "is_partial": complete_days < 28,
@@ -326,6 +326,11 @@ class Recount:
                 }
                 day += timedelta(days=1)
         return rows
+
+    def _is_working(self, org_id: str, day: date) -> bool:
+        holidays = self.truth.product.get("org_holidays", [])
+        is_holiday = any((row["org_id"], row["holiday_on"]) == (org_id, day) for row in holidays)
+        return not is_holiday and day.isoweekday() in (self._orgs[org_id].get("working_days") or range(1, 6))
 
     def _names(self, connections: Iterable[str]) -> str:
         return ",".join(sorted({self.connectors[c] for c in connections}))

@@ -24,6 +24,7 @@ TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
         "email_domains": TEXT,
         "created_at": INSTANT,
         "currency": TEXT,
+        "working_days": TEXT,
     },
     "employees": {
         "org_id": TEXT,
@@ -67,17 +68,19 @@ TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
         "underused_ratio": FLOAT,
     },
     "app_target_groups": {"org_id": TEXT, "app_id": TEXT, "department": TEXT},
+    "org_holidays": {"org_id": TEXT, "holiday_on": DATE},
     "exchange_rates": {"currency": TEXT, "starts_on": DATE, "rate": FLOAT},
 }
 # A table, or columns of one.
 OPTIONAL: Mapping[str, set[str]] = {
-    "orgs": {"currency"},
+    "orgs": {"currency", "working_days"},
     "employees": {"garden_leave_from"},
     "app_contracts": {"minimum_purchased", "billing_period"},
     "app_target_groups": set(TABLES["app_target_groups"]),
+    "org_holidays": set(TABLES["org_holidays"]),
     "exchange_rates": set(TABLES["exchange_rates"]),
 }
-_ARRAYS = {"email_domains", "alias_emails"}
+_ARRAYS = {"email_domains": "text[]", "alias_emails": "text[]", "working_days": "int[]"}
 
 
 class ProductError(Exception):
@@ -104,10 +107,7 @@ def make_missing_tables(url: str) -> None:
     names = {TEXT: "text", DATE: "date", INT: "bigint", FLOAT: "double precision", MONEY: "numeric(12, 2)"}
     with adbc_driver_postgresql.dbapi.connect(url) as connection, connection.cursor() as cursor:
         for table, columns in TABLES.items():
-            typed = (
-                f"{name} {'text[]' if name in _ARRAYS else names.get(kind, 'timestamptz')}"
-                for name, kind in columns.items()
-            )
+            typed = (f"{name} {_ARRAYS.get(name) or names.get(kind, 'timestamptz')}" for name, kind in columns.items())
             cursor.execute(f"create table if not exists public.{table} ({', '.join(typed)})")
         connection.commit()
 

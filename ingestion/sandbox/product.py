@@ -75,7 +75,7 @@ TABLES: dict[str, str] = {
 
 # What a product may have beside: further columns of these tables, and further tables.
 EXTRA_COLUMNS: dict[str, str] = {
-    "orgs": "currency text",
+    "orgs": "currency text, working_days int[]",
     "employees": "garden_leave_from date",
     "app_contracts": "minimum_purchased int, billing_period text",
 }
@@ -85,6 +85,10 @@ EXTRA_TABLES: dict[str, str] = {
         app_id text not null,
         department text not null,
         primary key (org_id, app_id, department)""",
+    "org_holidays": """
+        org_id text not null,
+        holiday_on date not null,
+        primary key (org_id, holiday_on)""",
     "exchange_rates": """
         currency text not null,
         starts_on date not null,
@@ -96,6 +100,7 @@ EXTRA_TABLES: dict[str, str] = {
 _RATES = {"EUR": (1.0,), "USD": (1.1, 1.17), "JPY": (158.0, 171.5)}
 # Whom some apps are for, not always as HR writes it.
 _TARGETS = {"github": ("Engineering", "Design"), "salesforce": ("sales",), "figma": ("Design ",), "slack": ("Support",)}
+_WORKING_DAYS = {"Europe/Berlin": [1, 2, 3, 4], "Asia/Tokyo": [7, 1, 2, 3, 4]}
 # What is sold of the apps that are connected directly: licence, share of the headcount that is bought, price a year.
 _LICENSES = {
     "zoom": (("licensed", 0.8, "159.90"),),
@@ -123,7 +128,7 @@ def product_rows(world: World, now: datetime) -> dict[str, list[Row]]:
                 "timezone": org.timezone,
                 "email_domains": list(org.email_domains),
                 "created_at": org.created_at,
-                **({"currency": org.currency} if has_extras else {}),
+                **({"currency": org.currency, "working_days": _WORKING_DAYS.get(org.timezone)} if has_extras else {}),
             }
         )
         rows["employees"].extend(
@@ -137,6 +142,11 @@ def product_rows(world: World, now: datetime) -> dict[str, list[Row]]:
         rows["license_exemptions"].extend(_exemptions(org))
         rows["usage_settings"].extend(_settings(org))
         if has_extras:
+            rows["org_holidays"].extend(
+                {"org_id": org.org_id, "holiday_on": date(year, month, day)}
+                for year in range(org.created_at.year, today.year + 1)
+                for month, day in ((1, 1), (1, 19 + org.index), (7, 14), (10, 3), (12, 25))
+            )
             rows["app_target_groups"].extend(
                 {"org_id": org.org_id, "app_id": app_id, "department": department}
                 for app_id, departments in _TARGETS.items()

@@ -26,14 +26,16 @@ named as (
         max(org_name) as org_name,
         max(time_zone) as given_time_zone,
         max(email_domains) as email_domains,
-        max(currency) as currency
+        max(currency) as currency,
+        coalesce(max(working_days), '[1,2,3,4,5]') as working_days
     from (
         select
             org_id,
             org_name,
             time_zone,
             email_domains,
-            currency
+            currency,
+            working_days
         from orgs
         union all
         select
@@ -41,7 +43,8 @@ named as (
             null as org_name,
             null as time_zone,
             null as email_domains,
-            null as currency
+            null as currency,
+            null as working_days
         from fetches
     ) as every_org
     where org_id is not null
@@ -57,6 +60,7 @@ zoned as (
         named.given_time_zone,
         named.email_domains,
         named.currency,
+        named.working_days,
         coalesce(time_zones.time_zone, 'UTC') as time_zone,
         time_zones.time_zone is not null as has_known_time_zone
     from named

@@ -36,6 +36,12 @@ orgs as (
 
 ),
 
+holidays as (
+
+    select * from {{ ref('stg_product__org_holidays') }}
+
+),
+
 app_days as (
 
     select
@@ -111,10 +117,14 @@ joined as (
         source_sets.sources,
         -- 2000-01-03 is a Monday
         case
-            when mod({{ days_between("cast('2000-01-03' as date)", 'app_days.usage_date') }}, 7) < 5
-                then coalesce(steps.user_count, 0)
+            when
+                holidays.org_id is null
+                and orgs.working_days like '%' || cast(
+                    1 + mod({{ days_between("cast('2000-01-03' as date)", 'app_days.usage_date') }}, 7) as varchar(1)
+                ) || '%'
+                then 1
             else 0
-        end as weekday_user_count,
+        end as is_working,
         {%- for days in [7, 28, 30, 90] %}
         coalesce(steps.step_{{ days }}, 0) as step_{{ days }},
         {%- endfor %}
@@ -130,6 +140,8 @@ joined as (
             and app_days.usage_date = completeness.usage_date
     left join steps
         on app_days.org_id = steps.org_id and app_days.app_id = steps.app_id and app_days.usage_date = steps.usage_date
+    left join holidays
+        on app_days.org_id = holidays.org_id and app_days.usage_date = holidays.holiday_on
     left join source_sets
         on
             app_days.org_id = source_sets.org_id
@@ -152,8 +164,8 @@ windowed as (
         sum(step_{{ days }}) over ({{ so_far() }}) as users_{{ days }},
         {%- endfor %}
         cast(sum(user_count) over ({{ trailing(28) }}) as double precision) / 28 as average_users_28,
-        -- 28 days have 20 weekdays
-        cast(sum(weekday_user_count) over ({{ trailing(28) }}) as double precision) / 20 as average_weekday_users_28
+        cast(sum(is_working * user_count) over ({{ trailing(28) }}) as double precision)
+        / nullif(sum(is_working) over ({{ trailing(28) }}), 0) as average_weekday_users_28
     from joined
 
 ),

@@ -17,6 +17,7 @@ renamed as (
         timezone as time_zone,
         email_domains,
         nullif(upper(trim(currency)), '') as currency,
+        working_days,
 
         -- timestamps
         created_at
