@@ -30,6 +30,16 @@
 {%- endmacro %}
 
 
+{# How many of the last `bits` bits of a number are set. #}
+{% macro bit_count(number, bits) -%}
+    (
+        {%- for bit in range(bits) -%}
+            {{ ' + ' if not loop.first }}(({{ number }} >> {{ bit }}) & 1)
+        {%- endfor -%}
+    )
+{%- endmacro %}
+
+
 {# Whether two columns hold the same, be it nothing. #}
 {% macro is_same(one, other) -%}
     coalesce({{ one }} = {{ other }}, {{ one }} is null and {{ other }} is null)

@@ -81,6 +81,7 @@ class Recount:
 
     def _collect(self) -> None:
         self.active: dict[tuple[str, str, str], set[date]] = defaultdict(set)  # (org, app, person) -> days
+        self.hours: dict[tuple[str, str, str, date], set[int]] = defaultdict(set)  # UTC's, of a person's day
         self.volume: dict[tuple[str, str, str, date], dict[str, int]] = defaultdict(lambda: defaultdict(int))
         self.evidence: dict[tuple[str, str, str], set[str]] = defaultdict(set)  # -> connections
         self.access: dict[tuple[str, str, str], date] = {}
@@ -130,6 +131,7 @@ class Recount:
                 self.grants.append((*app, event))
             if event.is_activity:
                 self.active[key].add(day)
+                self.hours[*key, day].add(event.occurred_at.hour)
                 self.volume[*key, day][event.source_kind] += 1
 
     def _is_shut_out(self, account: TrueAccount, read_at: datetime) -> bool:
@@ -231,6 +233,9 @@ class Recount:
             row["is_partial"] = self._history_start(org_id) > as_of - timedelta(days=29)
             row["data_complete_ratio"] = self._told(org_id, self._sources[org_id, app_id], as_of, 30)
             row["usage_band"] = self._band(person_class, is_known, active[30], eligible)
+            hours = set().union(*(self.hours[*key, day] for day in days if (as_of - day).days < 28))
+            is_restless = is_known and active[28] >= 27 and len(hours) >= 20
+            row["proposed_class"] = "service" if is_restless and person_class in ("unknown", "external") else None
             row["usage_known"] = is_known
             row["sources"] = ",".join(sorted({self.connectors[c] for c in connections}))
             row["as_of_date"] = as_of

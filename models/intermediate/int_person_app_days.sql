@@ -24,6 +24,7 @@ used as (
         usage.usage_date,
         usage.source_kind,
         usage.event_count,
+        usage.active_hours,
         {{ source_rank('usage.source_kind') }} as source_rank,
         min({{ source_rank('usage.source_kind') }}) over (
             partition by usage.org_id, usage.app_id, accounts.person_id, usage.usage_date
@@ -43,7 +44,8 @@ person_days as (
         person_id,
         min(person_class) as person_class,
         usage_date,
-        sum(case when source_rank = surest_rank then event_count end) as event_count
+        sum(case when source_rank = surest_rank then event_count end) as event_count,
+        bit_or(active_hours) as active_hours
     from used
     group by org_id, app_id, person_id, usage_date
 

@@ -56,6 +56,10 @@ counted_by_source as (
         max(user_email) as user_email,
         min(actor_kind) as actor_kind,
         sum(case when is_activity then coalesce(event_count, 1) else 0 end) as event_count,
+        -- a bit for each hour of the day
+        bit_or(
+            case when is_activity then cast(1 as bigint) << cast(extract(hour from occurred_at) as integer) end
+        ) as active_hours,
         min(case when is_activity then occurred_at end) as first_used_at,
         max(case when is_activity then occurred_at end) as last_used_at,
         max(occurred_at) as last_event_at,
@@ -102,6 +106,7 @@ counted as (
         min(actor_kind) as actor_kind,
         min(case when choice = 1 then source_rank end) as source_rank,
         sum(case when choice = 1 then event_count end) as event_count,
+        bit_or(active_hours) as active_hours,
         min(first_used_at) as first_used_at,
         max(last_used_at) as last_used_at,
         max(last_event_at) as last_event_at,
@@ -123,6 +128,7 @@ counted as (
         null as actor_kind,
         null as source_rank,
         null as event_count,
+        null as active_hours,
         null as first_used_at,
         null as last_used_at,
         null as last_event_at,
@@ -147,6 +153,7 @@ final as (
         actor_kind,
         {{ source_kind('source_rank') }} as source_kind,
         cast(event_count as bigint) as event_count,
+        cast(active_hours as bigint) as active_hours,
         first_used_at,
         last_used_at,
         last_event_at,

@@ -45,6 +45,7 @@ uses as (
         app_id,
         person_id,
         usage_date,
+        active_hours,
         usage_date as first_used_on,
         usage_date as last_used_on,
         usage_date as told_on
@@ -55,6 +56,7 @@ uses as (
         app_id,
         person_id,
         null as usage_date,
+        null as active_hours,
         first_used_on,
         last_used_on,
         block_start_date + 27 as told_on
@@ -71,6 +73,7 @@ used as (
         {%- for days in [7, 28, 30, 90] %}
         sum(case when uses.usage_date > apps.as_of_date - {{ days }} then 1 else 0 end) as active_days_{{ days }},
         {%- endfor %}
+        bit_or(case when uses.usage_date > apps.as_of_date - 28 then uses.active_hours end) as active_hours_28,
         min(uses.first_used_on) as first_used_date,
         max(uses.last_used_on) as last_used_date
     from uses
@@ -99,6 +102,7 @@ joined as (
         apps.as_of_date,
         used.first_used_date,
         used.last_used_date,
+        used.active_hours_28,
         {%- for days in [7, 28, 30, 90] %}
         coalesce(used.active_days_{{ days }}, 0) as active_days_{{ days }},
         {%- endfor %}
@@ -203,6 +207,15 @@ final as (
             when usage_known then cast(active_days_30 as double precision) / nullif(eligible_days, 0)
         end as active_day_rate_30,
         usage_band,
+        -- no person is at work on 27 of 28 days and in 20 hours of the day
+        case
+            when
+                usage_known
+                and person_class in ('unknown', 'external')
+                and active_days_28 >= 27
+                and {{ bit_count('active_hours_28', 24) }} >= 20
+                then 'service'
+        end as proposed_class,
         usage_known,
         coalesce(history_from > as_of_date - 29, true) as is_partial,
         data_complete_ratio,
