@@ -520,17 +520,18 @@ class Recount:
             status = "mixed_currencies"
         elif not users:
             status = "usage_unknown" if users is None else "no_users"
-        cost = per_seat = None
+        cost = per_seat = monthly = None
         if contracts and status in (None, "no_users", "usage_unknown"):
             total = float(sum(c["purchased"] * (self.price(c) or 0) for c in contracts))
-            per_seat = total / 12
-            per_seat /= sum(c["purchased"] for c in contracts)
+            monthly = total / 12
+            per_seat = monthly / sum(c["purchased"] for c in contracts)
         if status is None and users:
             cost = total / 12 / users
         currency = currencies.pop() if len(currencies) == 1 else None
         return {
             "cost_per_seat": per_seat,
             "cost_per_active_user": cost,
+            "monthly_cost": monthly,
             "currency": currency,
             "cost_status": status,
         }
@@ -676,7 +677,14 @@ class Recount:
             elif usage["mau_30"] == 0 and self._is_granted(*key, usage["as_of_date"]):
                 kind = "granted_not_used"
             if kind and state in UNAPPROVED:
+                users, seen = usage["mau_30"], set().union(*self._last_days(*key, usage["as_of_date"], 30))
+                has_grants = self._is_granted(*key, usage["as_of_date"])
+                score = 30 * has_grants + 20 * bool(usage["monthly_cost"]) + 10 * (usage["trend_label"] == "growing")
                 rows[key] = {
+                    "has_grants": has_grants,
+                    "risk_score": None if users is None else 4 * min(users, 10) + score,
+                    "is_alert": len(seen) >= (1 if has_grants else 3),
+                    **{name: usage[name] for name in ("trend_label", "monthly_cost", "currency")},
                     "app_name": usage["app_name"],
                     "app_state": state,
                     "shadow_kind": kind,

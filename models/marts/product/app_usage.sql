@@ -432,6 +432,7 @@ final as (
         case
             when cost_status is null then cast(monthly_cost as double precision) / nullif(mau_30, 0)
         end as cost_per_active_user,
+        case when cost_status is null then monthly_cost end as monthly_cost,
         currency,
         case
             when cost_status is not null then cost_status

@@ -108,9 +108,12 @@ judged as (
         app_usage.app_name,
         -- nobody has decided about an app that nobody has named
         coalesce(states.app_state, case when bought.app_id is null then 'discovered' end) as app_state,
-        coalesce(used.user_count, 0) > 0 as is_used,
+        coalesce(used.user_count, 0) as user_count,
         granted.app_id is not null as is_granted,
         app_usage.mau_30,
+        app_usage.trend_label,
+        app_usage.monthly_cost,
+        app_usage.currency,
         apps.first_seen_on,
         app_usage.usage_known,
         app_usage.is_partial,
@@ -136,8 +139,8 @@ kinds as (
     select
         judged.*,
         case
-            when is_used and app_state in ('need_to_close', 'closed') then 'closed_but_used'
-            when is_used then 'in_use'
+            when user_count > 0 and app_state in ('need_to_close', 'closed') then 'closed_but_used'
+            when user_count > 0 then 'in_use'
             when is_granted and mau_30 = 0 then 'granted_not_used'
         end as shadow_kind
     from judged
@@ -155,6 +158,18 @@ final as (
         shadow_kind,
         mau_30 as users_30,
         first_seen_on as first_discovered_on,
+        is_granted as has_grants,
+        trend_label,
+        monthly_cost,
+        currency,
+        cast(
+            4 * case when mau_30 > 10 then 10 else mau_30 end
+            + case when is_granted then 30 else 0 end
+            + case when monthly_cost > 0 then 20 else 0 end
+            + case when trend_label = 'growing' then 10 else 0 end as bigint
+        ) as risk_score,
+        -- which data a grant gives, no vendor's log tells here: any is taken for a risk
+        user_count >= 3 or (is_granted and user_count > 0) as is_alert,
         usage_known,
         is_partial,
         data_complete_ratio,
