@@ -39,6 +39,7 @@ ACCOUNT_STREAMS = {
     "google_workspace": ("users", "licenses"),
     "slack": ("users", "billable_info"),
 }
+AS_TOLD = {"fct_restatements", "fct_offboarding_findings"}
 Row = dict[str, Any]
 
 
@@ -103,9 +104,9 @@ class Warehouse:
     ) -> dict[str, list[tuple[Any, ...]]]:
         """The rows of marts, or of all that what landed decides; sorted here, for engines sort text differently.
 
-        The ledger of restatements is not: it is what builds told in between.
+        What builds told in between is not: the ledger of restatements, and findings with their time.
         """
-        every = [path.stem for path in self.project.glob("models/marts/*/*.sql") if path.stem != "fct_restatements"]
+        every = [path.stem for path in self.project.glob("models/marts/*/*.sql") if path.stem not in AS_TOLD]
         rows = {}
         for mart in marts or every:
             listed = ", ".join(quoted(name) for name in self._columns(mart) if name not in without)

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from ingestion.flow import Progress, Summary
 from ingestion.sandbox import Options
 from tests.flow_support import NewSite, differences, recounted, run, sandbox_of
+from tests.models_support import AS_TOLD
 
 RUNS = 20
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -14,7 +15,6 @@ WORLD = Options(orgs=1, people=12, start=date(2025, 12, 22))
 # What these tell of a day is what listings said by then: who reads them daily knows when something changed. And one run
 # restates nothing.
 AS_LISTED = {"fct_seat_days", "fct_license_days", "license_seats", "license_utilization", "offboarded_access"}
-AS_TOLD = {"fct_restatements"}
 
 
 def test_twenty_daily_runs_end_as_one_run_and_as_a_full_refresh(new_site: NewSite) -> None:

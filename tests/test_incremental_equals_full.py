@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from tests.flow_support import differences
 from tests.models_support import (
+    AS_TOLD,
     Row,
     Warehouse,
     contract,
@@ -346,7 +347,7 @@ def told(warehouse: Warehouse, orgs: list[str]) -> dict[str, list[tuple[Any, ...
     """Every mart's rows about these customers."""
     listed = ", ".join(f"'{org_id}'" for org_id in orgs)
     marts = [path.stem for path in warehouse.project.glob("models/marts/*/*.sql")]
-    about_orgs = [mart for mart in marts if mart not in ("dim_apps", "fct_restatements")]
+    about_orgs = [mart for mart in marts if mart not in {"dim_apps", *AS_TOLD}]
     of_orgs = warehouse.contents(*about_orgs, condition=f"org_id in ({listed})", without=BOOKKEEPING)
     return of_orgs | warehouse.contents("dim_apps")
 

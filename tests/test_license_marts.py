@@ -247,3 +247,10 @@ def test_access_after_leaving_is_found_and_closes_when_the_person_is_back(on_duc
         ("ann", 1, datetime(2026, 1, 20, 12), datetime(2026, 1, 20, 12)),
         ("bo", 3, datetime(2026, 1, 20, 12), None),
     ]
+
+    closed = user("bo", "2026-01-22 15:00", is_gone=True)
+    on_duckdb.land("google_workspace", "g3", listing("2026-01-22 15:00", [closed], [held("bo", at, is_gone=True)]))
+    on_duckdb.build(of="fct_offboarding_findings")
+    lasted = ("person_id", "worst_severity", "opened_at", "closed_at", "hours_to_close")
+    span = (datetime(2026, 1, 20, 12), datetime(2026, 1, 22, 15))
+    assert on_duckdb.rows("analytics.fct_offboarding_findings", *lasted) == [("bo", 3, *span, 51)]
