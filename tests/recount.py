@@ -237,6 +237,7 @@ class Recount:
             is_restless = is_known and active[28] >= 27 and len(hours) >= 20
             row["proposed_class"] = "service" if is_restless and person_class in ("unknown", "external") else None
             row["usage_known"] = is_known
+            row["unknown_reason"] = None if is_known else "source_silent"
             row["sources"] = ",".join(sorted({self.connectors[c] for c in connections}))
             row["as_of_date"] = as_of
             rows[org_id, person_id, app_id] = row
@@ -472,6 +473,7 @@ class Recount:
                 "wau_slope": self._slope(org_id, app_id, as_of) if is_known else None,
                 "is_small": headcount < 5 or (mau is not None and mau < 5),
                 "usage_known": is_known,
+                "unknown_reason": (None if users is not None else "incomplete_window") if is_known else "source_silent",
                 "is_partial": day.get("is_partial", True),
                 "data_complete_ratio": self._told(org_id, connections, as_of, 30),
                 "sources": self._names(connections),

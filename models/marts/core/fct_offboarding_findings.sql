@@ -66,7 +66,10 @@ final as (
         cast(worst_severity as bigint) as worst_severity,
         opened_at,
         closed_at,
-        cast({{ dbt.datediff('opened_at', 'closed_at', 'hour') }} as bigint) as hours_to_close
+        cast(
+            {{ dbt.datediff('opened_at', 'closed_at', 'hour') }}
+            as bigint
+        ) as hours_to_close
     from spans
 
 )

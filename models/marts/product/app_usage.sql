@@ -441,6 +441,10 @@ final as (
         end as cost_status,
         coalesce(headcount < 5 or mau_28 < 5, false) as is_small,
         usage_known,
+        case
+            when not usage_known then 'source_silent'
+            when mau_30 is null then 'incomplete_window'
+        end as unknown_reason,
         is_partial,
         data_complete_ratio,
         sources,

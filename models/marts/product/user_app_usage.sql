@@ -217,6 +217,7 @@ final as (
                 then 'service'
         end as proposed_class,
         usage_known,
+        case when not usage_known then 'source_silent' end as unknown_reason,
         coalesce(history_from > as_of_date - 29, true) as is_partial,
         data_complete_ratio,
         sources,
