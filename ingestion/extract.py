@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from threading import Lock, Semaphore
-from typing import Any
+from typing import Any, Literal
 
 import dlt
 import pyarrow as pa
@@ -175,9 +175,12 @@ def extract_product(warehouse: Warehouse, url: str, report: Extracted) -> None:
     @dlt.source(name="product")
     def source() -> Any:
         for name, table in tables.items():
-            yield dlt.resource(rows, name=name, write_disposition="replace", columns=product.hints(name))(table)
+            # what sends Parquet to PostgreSQL does not stand a file without rows
+            form: Any = "parquet" if table.num_rows else "insert_values"
+            columns = product.hints(name)
+            yield dlt.resource(rows, name=name, write_disposition="replace", columns=columns, file_format=form)(table)
 
-    _load(pipeline, source())
+    _load(pipeline, source(), form=None)
     report.rows["product"] = sum(table.num_rows for table in tables.values())
 
 
@@ -251,9 +254,10 @@ def _source(connector: Connector, streams: list[Reading]) -> DltSource:
     return source()
 
 
-def _load(pipeline: dlt.Pipeline, source: DltSource) -> None:
+def _load(pipeline: dlt.Pipeline, source: DltSource, form: Literal["parquet"] | None = "parquet") -> None:
+    """`form` of the files, or that of each resource."""
     with _failures(pipeline):
-        pipeline.extract(source, loader_file_format="parquet")
+        pipeline.extract(source, loader_file_format=form)
     _load_pending(pipeline)
 
 

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,15 +15,20 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import dlt
 import duckdb
+import psycopg2
 import pyarrow as pa
 import pytest
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.sources.helpers.rest_client.auth import APIKeyAuth
 from dlt.sources.helpers.rest_client.paginators import JSONResponseCursorPaginator
 
 from ingestion import extract, fetch
 from ingestion.connections import Connection
 from ingestion.connector import Column, Connector, Key, Lateness, Parent, Stream, Window
+from ingestion.connectors.product import make_missing_tables
+from ingestion.postgres import PrivatePostgres
 from ingestion.status import streams
 from tests.publish_support import wait_until
 from tests.support import NOW, Answer, Lake, Request, vendor
@@ -522,3 +528,32 @@ def test_what_lies_in_memory_under_a_null_is_no_change_of_the_products_tables() 
     assert extract._bytes(table([20000, 1])) == extract._bytes(table([20000, 2]))
     assert extract._bytes(table([20000, 1])) != extract._bytes(table([20001, 1]))
     assert extract._bytes(table([20000, 1])) != extract._bytes(table([20000, 1], ""))
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "postgres"])
+def test_a_table_of_the_product_may_be_empty_at_first_and_again(
+    lake: Lake, product_server: PrivatePostgres, engine: str
+) -> None:
+    product_url, warehouse = product_server.url(f"emptied_{engine}"), lake.warehouse
+    if engine == "postgres":
+        warehouse = extract.Warehouse(dlt.destinations.postgres(product_server.url("emptied")), lake.folder)
+    make_missing_tables(product_url)
+
+    def landed() -> dict[str, int]:
+        extract.extract_product(warehouse, product_url, extract.Extracted())
+        found = {}
+        for table in ("orgs", "exchange_rates"):
+            with warehouse.pipeline("product").sql_client() as client, suppress(DatabaseUndefinedRelation):
+                [(found[table],)] = client.execute_sql(f"select count(*) from {table}") or [()]
+        return found
+
+    def change(statement: str) -> None:
+        with closing(psycopg2.connect(product_url)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+
+    change("insert into orgs (org_id) values ('acme')")
+    assert landed() == {"orgs": 1, "exchange_rates": 0}
+    change("insert into exchange_rates (currency) values ('EUR')")
+    assert landed() == {"orgs": 1, "exchange_rates": 1}
+    change("truncate orgs, exchange_rates")
+    assert landed() == {"orgs": 0, "exchange_rates": 0}
