@@ -121,17 +121,13 @@ class Comparison:
             rejected_hash=sha256(repr(rejected).encode()).hexdigest() if rejected else "",
         )
 
-    def compare(
-        self, mart: Mart, product: Product, was: dict[str, Sums], will_be: dict[str, Sums]
-    ) -> dict[str, Changes]:
+    def compare(self, mart: Mart, was: dict[str, Sums], will_be: dict[str, Sums]) -> dict[str, Changes]:
         """Finds the rows that differ, in the orgs whose sums differ, and counts them by org.
 
-        `was`: the sums of the product's rows, `will_be`: those of the mart's. The other methods then speak of
-        the rows that were found.
+        After `refresh_copy`. `was`: the sums of the product's rows, `will_be`: those of the mart's. The other methods
+        then speak of the rows that were found.
         """
-        orgs = {org for org in was | will_be if was.get(org) != will_be.get(org)}
-        chosen = "" if orgs == was.keys() | will_be.keys() else _filter(orgs)
-        self._refresh_copy(mart, product, {org: sums for org, sums in was.items() if org in orgs}, chosen)
+        _, chosen = _differing(was, will_be)
         # The hash covers the key, too: one join on it finds what is apart, and few rows are left to join by key. It is
         # built on hashes alone, which are small, and looks up later which keys they are of.
         self._connection.execute(
@@ -197,8 +193,13 @@ class Comparison:
             "where now_hash is not null"
         )
 
-    def _refresh_copy(self, mart: Mart, product: Product, was: dict[str, Sums], chosen: str) -> None:
-        """Makes the copy hold what the product does; rows whose sums say that it does are not read again."""
+    def refresh_copy(self, mart: Mart, product: Product, was: dict[str, Sums], will_be: dict[str, Sums]) -> None:
+        """Makes the copy hold what the product does, of the orgs whose sums differ, before `compare`.
+
+        Rows whose sums say that it does are not read again.
+        """
+        orgs, chosen = _differing(was, will_be)
+        was = {org: sums for org, sums in was.items() if org in orgs}
         self._connection.execute(f"create table if not exists {_copy(mart)} as {self._now(mart, ' and false')}")
         sums = f"select org_id, count(*), sum(row_hash) from {_copy(mart)} where true{chosen} group by all"
         held = _sums(self._rows(sums))
@@ -459,6 +460,12 @@ def _tests(mart: Mart, column: Column, actual: str) -> Iterator[str]:
 
 def _has_key(mart: Mart) -> str:
     return " and ".join(f"{quoted(column)} is not null" for column in mart.key)
+
+
+def _differing(was: dict[str, Sums], will_be: dict[str, Sums]) -> tuple[set[str], str]:
+    """The orgs whose sums differ, and the condition that chooses their rows: none if they are all."""
+    orgs = {org for org in was | will_be if was.get(org) != will_be.get(org)}
+    return orgs, "" if orgs == was.keys() | will_be.keys() else _filter(orgs)
 
 
 def _filter(orgs: Iterable[str] | None) -> str:

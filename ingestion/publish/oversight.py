@@ -156,7 +156,8 @@ def verify(manifest: Path, warehouse: Destination[Any, Any], product_url: str, p
                 )
                 if was == now:
                     continue
-                changes = comparison.compare(mart, product, was, now)
+                comparison.refresh_copy(mart, product, was, now)
+                changes = comparison.compare(mart, was, now)
                 differing[mart.name] = sum(c.new + c.changed + c.gone for c in changes.values())
                 differences += [
                     Difference(mart.name, key, kind) for key, kind in comparison.differences(mart, KEYS_NAMED)

@@ -15,6 +15,7 @@ with all published rows read, or without the refused ones.
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -227,6 +228,7 @@ def _current_generation(product: Product) -> str:
 
 
 def _plan(mart: Mart, product: Product, comparison: Comparison, percent: int, reread: bool) -> Plan:
+    """Raises DriftError where the product has other rows than the ledger says."""
     scan = comparison.scan(mart)
     shards = -(-SHARDS * min(percent, mart.canary) // 100)
     noted = product.execute(
@@ -257,7 +259,12 @@ def _plan(mart: Mart, product: Product, comparison: Comparison, percent: int, re
         }
     plan = Plan(mart, scan, is_new, was, will_be, shards, is_noted)
     if plan.orgs and not is_new:
-        plan.changes = comparison.compare(mart, product, was, will_be)
+        comparison.refresh_copy(mart, product, was, will_be)
+        with ThreadPoolExecutor(1) as beside:  # the product counts what it has while DuckDB compares
+            chosen = None if plan.orgs >= was.keys() else plan.orgs
+            counted = beside.submit(tables.count, product, mart, chosen)
+            plan.changes = comparison.compare(mart, was, will_be)
+            refuse_other_counts(plan, counted.result())
     return plan
 
 
@@ -301,11 +308,7 @@ def _stage(
     stamp: Stamp,
     step: Progress,
 ) -> None:
-    """Moves the changed rows, as Parquet files in `folder`, to the staging schema; finishes the tables that are new.
-
-    Raises DriftError where the product has other rows than the ledger says. One session does all of it, one thing
-    after the other: a second one beside it would leave the product's own queries no processor of two.
-    """
+    """Moves the changed rows, as Parquet files in `folder`, to the staging schema; finishes the tables that are new."""
     pipeline = dlt.pipeline(
         "publish",
         pipelines_dir=str(pipelines_dir),
@@ -325,8 +328,6 @@ def _stage(
             tables.create_live_table(product, mart, stamp.generation_id, stamp.published_at)
             comparison.export_all(mart, plan.will_be, path)
         else:
-            chosen = None if plan.orgs >= plan.was.keys() else plan.orgs
-            refuse_other_counts(plan, tables.count(product, mart, chosen))
             tables.create_delta_table(product, mart)
             comparison.export_difference(mart, path)
         if pq.read_metadata(path).num_rows:  # dlt's way into Postgres takes no file without rows
