@@ -129,7 +129,8 @@ def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, n
         + (f"; [red]held: {shown.held}[/]" if shown.held else ""),
         highlight=False,
     )
-    tables = Table("table", "generation", "last change", "age", "rows", "rejected", "shards", box=None)
+    head = "generation", "last change", "age", "rows", "rejected", "shards"
+    tables = Table(Column("table", no_wrap=True), *head, box=None, padding=(0, 1, 0, 0))
     for t in shown.tables:
         changed = f"{t.changed_at:%Y-%m-%d %H:%M}" if t.changed_at else ""
         age = f"{max(0, (now - t.changed_at).total_seconds()) / 3600:,.1f} h" if t.changed_at else ""

@@ -133,7 +133,7 @@ def test_a_rollback_goes_one_generation_back_by_itself_and_no_further_than_is_ke
     assert days(world) == [(3,)]
     assert rollback(world.url) == "00000003"
     assert days(world) == [(2,)]
-    with pytest.raises(PublishError, match="no way back"):
+    with pytest.raises(PublishError, match="no earlier generation"):
         rollback(world.url)
 
 

@@ -184,9 +184,11 @@ def rollback(product_url: str, generation_id: str | None = None) -> str:
         ids = [row[0] for row in reachable]
         target = generation_id or (ids[0] if ids else "")
         if target not in ids:
+            if not ids:
+                raise PublishError("there is no earlier generation to go back to")
             raise PublishError(
-                f"there is no way back to generation {target or 'before the first'}, "
-                f"only to {', '.join(ids) or 'none'}: the last {GENERATIONS_KEPT} are kept"
+                f"there is no way back to generation {target}, only to {', '.join(ids)}: "
+                f"the last {GENERATIONS_KEPT} are kept"
             )
         give_way(lambda: _undo(product, target))
     return target
