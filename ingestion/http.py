@@ -15,7 +15,8 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, cast
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import msgspec
@@ -30,6 +31,9 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.wait import wait_exponential_jitter
 
 from ingestion.connector import Connector, RateLimit
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 ATTEMPTS = 6  # with 1 s doubled each time and jitter: about half a minute, longer than a vendor's restart of one node
 MOST_REPEATS = 3  # of a page in a row; a vendor that does not know the parameter sends its first page for ever
@@ -459,6 +463,17 @@ def _date(value: str) -> datetime:
     except ValueError:
         parsed = email.utils.parsedate_to_datetime(value)
     return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed
+
+
+@cache
+def private_key(pem: str) -> RSAPrivateKey:
+    """Reading a key takes 40 ms, in which OpenSSL proves that it is one; tokens, if not requests, need it repeatedly.
+
+    Raises ValueError for text that is no key.
+    """
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    return cast("RSAPrivateKey", load_pem_private_key(pem.encode(), password=None))
 
 
 def _name(request: requests.PreparedRequest) -> str:

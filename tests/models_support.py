@@ -23,7 +23,7 @@ from dbt.adapters.factory import reset_adapters
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 
-from ingestion.build import leave_out_debug_events
+from ingestion.build import newest_change, spare_dbt_idle_work
 from tests.flow_support import parsed_once
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -66,6 +66,7 @@ class Warehouse:
     dsn: str | None = None
     project: Path = PROJECT
     columns: dict[tuple[str, str], dict[str, str]] = field(default_factory=declared_columns)
+    seeded: dict[str, float] = field(default_factory=dict)
 
     @property
     def target(self) -> str:
@@ -172,7 +173,7 @@ class Warehouse:
                 raise outcome.exception
             return outcome.result
 
-        leave_out_debug_events()
+        spare_dbt_idle_work()
         manifest = None
         if arguments[0] in ("build", "compile"):
             file = self.home / "target" / "manifest.json"
@@ -188,15 +189,19 @@ class Warehouse:
 
     def build(self, *arguments: str, of: str = "", tests: bool = False) -> list[Any]:
         """`dbt build` of what has landed, or of what the tables in `of` are made from; with the tests of the data if
-        the test is about them.
+        the test is about them. Seeds are loaded once, unless the project changes.
         """
         landed = {schema for (schema,) in self.query("select distinct table_schema from information_schema.tables")}
         folders = sorted(path for path in self.project.glob("models/staging/*/") if path.name != "product")
         others = [f"fqn:staging.{path.name}" for path in folders if f"landing_{path.name}" not in landed]
         without = ["--exclude-resource-type", "unit_test", *(() if tests else ("test",))]
         selected = ["--indirect-selection", "cautious", "--select", *(f"+{table}" for table in of.split())]
-        left_out = ["--exclude", *others] if others else []
-        return self.dbt("build", *without, *left_out, *(selected if of else []), *arguments)
+        stamp = newest_change(self.project)
+        known = [seed for seed, built in self.seeded.items() if built == stamp and not tests]
+        left_out = ["--exclude", *others, *known] if others or known else []
+        results = self.dbt("build", *without, *left_out, *(selected if of else []), *arguments)
+        self.seeded |= {each.node.name: stamp for each in results if each.node.resource_type == "seed"}
+        return results
 
 
 def utc(text: str) -> datetime:

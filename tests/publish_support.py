@@ -127,7 +127,8 @@ def run(url: str, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 120.0) -> None:
+    """Until something is so, however slow the machine is."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

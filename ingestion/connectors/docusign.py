@@ -14,6 +14,7 @@ How the API behaves:
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import requests
 from dlt.common.configuration import configspec
@@ -26,6 +27,10 @@ from dlt.sources.helpers.rest_client.paginators import (
 
 from ingestion.connections import Connection
 from ingestion.connector import Column, Connector, Key, Lateness, Stream, Window
+from ingestion.http import private_key
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 
 @configspec
@@ -37,6 +42,10 @@ class Impersonation(OAuthJWTAuth):
     def create_jwt_payload(self) -> dict[str, str | int]:
         """dlt's payload with DocuSign's subject and audience."""
         return {**super().create_jwt_payload(), "sub": self.subject, "aud": "account.docusign.com"}
+
+    def load_private_key(self) -> RSAPrivateKey:
+        """As dlt does, but once."""
+        return private_key(self.private_key)
 
 
 def _auth(connection: Connection, session: requests.Session) -> Impersonation:

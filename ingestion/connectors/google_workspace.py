@@ -13,6 +13,7 @@ How the API behaves:
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import requests
 from dlt.common.configuration import configspec
@@ -21,6 +22,10 @@ from dlt.sources.helpers.rest_client.paginators import BasePaginator, JSONRespon
 
 from ingestion.connections import Connection
 from ingestion.connector import Column, Connector, Key, Lateness, RateLimit, Stream, Window, where_equal
+from ingestion.http import private_key
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 _SCOPES = [
     "https://www.googleapis.com/auth/admin.reports.audit.readonly",
@@ -38,6 +43,10 @@ class DelegatedServiceAccount(OAuthJWTAuth):
     def create_jwt_payload(self) -> dict[str, str | int]:
         """dlt's payload with Google's subject."""
         return {**super().create_jwt_payload(), "sub": self.subject}
+
+    def load_private_key(self) -> RSAPrivateKey:
+        """As dlt does, but once."""
+        return private_key(self.private_key)
 
 
 def _auth(connection: Connection, session: requests.Session) -> DelegatedServiceAccount:

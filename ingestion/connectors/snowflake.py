@@ -23,14 +23,13 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import urljoin
 
-import jwt
 import requests
-from cryptography.hazmat.primitives import serialization
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from requests.auth import AuthBase
 
 from ingestion.connections import Connection
 from ingestion.connector import Column, Connector, Key, Lateness, Stream, Window
+from ingestion.http import private_key
 
 _STATEMENTS = "/api/v2/statements"
 _LOGINS = """select EVENT_ID, EVENT_TIMESTAMP, EVENT_TYPE, USER_NAME, CLIENT_IP, REPORTED_CLIENT_TYPE,
@@ -44,11 +43,12 @@ from SNOWFLAKE.ACCOUNT_USAGE.USERS where DELETED_ON is null order by NAME"""
 class KeyPair(AuthBase):
     """A token that names the account, the user and the key it is signed with, made anew for each attempt."""
 
-    def __init__(self, account: str, user: str, private_key: str) -> None:
-        self.private_key = private_key
-        key = serialization.load_pem_private_key(private_key.encode(), password=None)
+    def __init__(self, account: str, user: str, key: str) -> None:
+        from cryptography.hazmat.primitives import serialization  # which other connectors' runs need not wait for
+
+        self._key = private_key(key)
         encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        fingerprint = b64encode(sha256(key.public_key().public_bytes(encoding, form)).digest()).decode()
+        fingerprint = b64encode(sha256(self._key.public_key().public_bytes(encoding, form)).digest()).decode()
         self._subject = f"{account.split('.')[0]}.{user}".upper()  # an account locator goes without its region
         self._issuer = f"{self._subject}.SHA256:{fingerprint}"
 
@@ -58,9 +58,11 @@ class KeyPair(AuthBase):
 
     def sign(self, request: requests.PreparedRequest) -> None:
         """A token as of now."""
+        import jwt
+
         now = int(time.time())
         claims = {"iss": self._issuer, "sub": self._subject, "iat": now, "exp": now + 600}
-        request.headers["Authorization"] = "Bearer " + jwt.encode(claims, self.private_key, "RS256")
+        request.headers["Authorization"] = "Bearer " + jwt.encode(claims, self._key, "RS256")
         request.headers["X-Snowflake-Authorization-Token-Type"] = "KEYPAIR_JWT"
 
 
