@@ -111,8 +111,8 @@ class Settings:
             database=str(output.get("dbname") or output.get("database")),
         )
         if output["type"] == "redshift":
-            return _settled(dlt.destinations.redshift(url))
-        return _settled(dlt.destinations.postgres(url))
+            return settled(dlt.destinations.redshift(url))
+        return settled(dlt.destinations.postgres(url))
 
 
 def duckdb_file(path: Path) -> Destination[Any, Any]:
@@ -122,10 +122,10 @@ def duckdb_file(path: Path) -> Destination[Any, Any]:
     looks for the best way to store the payloads: told that it is zstd, it loads twice as fast into half the space.
     """
     limits = {"memory_limit": "512MB", "force_compression": "zstd"}
-    return _settled(dlt.destinations.duckdb(DuckDbCredentials(str(path), global_config=limits)))
+    return settled(dlt.destinations.duckdb(DuckDbCredentials(str(path), global_config=limits)))
 
 
-def _settled(destination: Destination[Any, Any]) -> Destination[Any, Any]:
+def settled(destination: Destination[Any, Any]) -> Destination[Any, Any]:
     """Looks up only once what its capabilities depend on.
 
     dlt asks for these some twenty times a load, and looks through the environment and all files of settings each time,

@@ -188,11 +188,10 @@ class Recount:
     def _told(self, org_id: str, connections: Iterable[str], end: date, days: int) -> float | None:
         """The share of the sources' days, of those up to `end`, that are complete."""
         history = self._history_start(org_id)
+        read = [c for c in connections if self._read_at(c) is not None]
+        complete = [self._complete_on(org_id, c) or date.min for c in read]
         told = [
-            day <= (self._complete_on(org_id, c) or date.min)
-            for c in connections
-            for day in (end - timedelta(days=n) for n in range(days))
-            if day >= history and self._read_at(c) is not None
+            day <= last for day in (end - timedelta(days=n) for n in range(days)) if day >= history for last in complete
         ]
         return sum(told) / len(told) if told else None
 
@@ -333,10 +332,14 @@ class Recount:
                 day += timedelta(days=1)
         return rows
 
+    @cached_property
+    def _holidays(self) -> set[tuple[str, date]]:
+        return {(row["org_id"], row["holiday_on"]) for row in self.truth.product.get("org_holidays", [])}
+
     def _is_working(self, org_id: str, day: date) -> bool:
-        holidays = self.truth.product.get("org_holidays", [])
-        is_holiday = any((row["org_id"], row["holiday_on"]) == (org_id, day) for row in holidays)
-        return not is_holiday and day.isoweekday() in (self._orgs[org_id].get("working_days") or range(1, 6))
+        return (org_id, day) not in self._holidays and day.isoweekday() in (
+            self._orgs[org_id].get("working_days") or range(1, 6)
+        )
 
     def _names(self, connections: Iterable[str]) -> str:
         return ",".join(sorted({self.connectors[c] for c in connections}))

@@ -35,6 +35,7 @@ from dlt.destinations.impl.postgres.configuration import PostgresCredentials
 from dlt.pipeline.exceptions import PipelineStepFailed
 from psycopg2.extensions import parse_dsn
 
+from ingestion.config import settled
 from ingestion.publish import refusal, tables
 from ingestion.publish.comparison import SHARDS, Comparison, Sums, hash_of, open_comparison, shard_of
 from ingestion.publish.marts import Mart, PublishError, read_marts
@@ -312,7 +313,7 @@ def _stage(
     pipeline = dlt.pipeline(
         "publish",
         pipelines_dir=str(pipelines_dir),
-        destination=dlt.destinations.postgres(_credentials(product.url)),
+        destination=settled(dlt.destinations.postgres(_credentials(product.url))),
         dataset_name=STAGING,
     )
     # What an earlier publish left, here or there, is of no use to this one.
