@@ -162,6 +162,19 @@
 
 
 {#
+    Whether the person's sources told enough of some `days` up to a day, `untold` being the source-days of int_person_gaps
+    in them. Days before all could tell do not count.
+#}
+{% macro is_told(days, until, untold) %}
+    {%- set told = "source_count * least(" ~ days ~ ", " ~ days_between('history_from', until) ~ " + 1)" -%}
+    coalesce(
+        cast({{ told }} - {{ untold }} as double precision) / nullif({{ told }}, 0) >= {{ var('min_complete_ratio') }},
+        {{ untold }} is null
+    )
+{%- endmacro %}
+
+
+{#
     The days from `days` before the earliest as-of date of any app on, as a literal bound on `usage_date`: what looks back
     a month costs a month, however long the history is.
 #}

@@ -212,6 +212,48 @@ def test_a_seat_behind_a_source_that_fails_is_unknown_and_costs_nothing(on_duckd
     assert on_duckdb.rows("analytics.license_utilization", *columns) == [(1, None, 0, 0, 0)]
 
 
+def test_who_may_have_used_it_on_days_that_nobody_told_of_is_not_called_idle(on_duckdb: Warehouse) -> None:
+    """The connection failed for a week. ann's last use is older than 30 days, bo's is not, cy's account is new."""
+    product(on_duckdb, "p1", contract("acme", "google_workspace", PLAN, 3, "365.00"))
+    before, now = "2026-01-10 12:00", "2026-01-31 12:00"
+    first = {
+        "users": [user("ann", before), user("bo", before), {**user("cy", before), "created_at": utc("2026-01-05")}],
+        "licenses": [held(name, before) for name in ("ann", "bo", "cy")],
+        "logins": [login(*GOOGLE, "ann@acme.com", "2025-12-20 12:00")],
+    }
+    on_duckdb.land("google_workspace", "g1", listing(before, **first))
+    logins = [login(*GOOGLE, "bo@acme.com", "2026-01-25 12:00", fetched=now)]
+    since = fetches("google_workspace", *GOOGLE, start="2026-01-17 12:00", at=now)
+    on_duckdb.land("google_workspace", "g2", {"login": logins, "fetch_log": since})
+    on_duckdb.build(of="license_utilization app_usage_bands")
+    seats, known = ("seat_state", "last_used_date"), ("active_days_7", "active_days_30", "usage_band", "unknown_reason")
+    assert on_duckdb.rows("analytics.license_seats", *seats, order_by="user_email") == [
+        ("unknown", date(2025, 12, 20)),
+        ("active", date(2026, 1, 25)),
+        ("grace", None),
+    ]
+    assert on_duckdb.rows("analytics.user_app_usage", *known, order_by="user_email") == [
+        (0, None, "unknown", "incomplete_window"),
+        (1, None, "unknown", "incomplete_window"),
+        (0, None, "unknown", "incomplete_window"),
+    ]
+    assert on_duckdb.rows("analytics.license_utilization", "reclaimable_seats", "unknown") == [(0, 1)]
+
+    healed = fetches("google_workspace", *GOOGLE, start=before, at=now)
+    on_duckdb.land("google_workspace", "g3", {"fetch_log": healed})
+    on_duckdb.build(of="license_utilization app_usage_bands")
+    assert on_duckdb.rows("analytics.license_seats", *seats, order_by="user_email") == [
+        ("idle", date(2025, 12, 20)),
+        ("active", date(2026, 1, 25)),
+        ("grace", None),
+    ]
+    assert on_duckdb.rows("analytics.user_app_usage", *known, order_by="user_email") == [
+        (0, 0, "not_used", None),
+        (1, 1, "low", None),
+        (0, 0, "not_used", None),
+    ]
+
+
 def test_access_after_leaving_is_found_and_closes_when_the_person_is_back(on_duckdb: Warehouse) -> None:
     """ann worked on; bo's log-in of his last days came late; cy is gone from a complete listing."""
     left = date(2026, 1, 9)

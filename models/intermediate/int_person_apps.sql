@@ -40,6 +40,7 @@ judged_evidence as (
         evidence.person_id,
         evidence.person_class,
         evidence.connector,
+        evidence.connection_id,
         evidence.access_from,
         evidence.open_account_count,
         app_sources.starts_on,
@@ -96,6 +97,7 @@ person_apps as (
         min(person_class) as person_class,
         min(access_from) as access_from,
         max(starts_on) as history_from,
+        count(distinct case when starts_on is not null then connection_id end) as source_count,
         min(known_through) as known_through,
         sum(open_account_count) as open_account_count
     from judged_evidence
@@ -113,6 +115,7 @@ final as (
         sources.sources,
         person_apps.access_from,
         person_apps.history_from,
+        person_apps.source_count,
         person_apps.known_through,
         person_apps.known_through >= apps.expected_as_of_date as usage_known,
         coalesce(person_apps.open_account_count > 0, true) as has_access

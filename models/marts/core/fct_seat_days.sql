@@ -42,6 +42,12 @@ person_apps as (
 
 ),
 
+person_gaps as (
+
+    select * from {{ ref('int_person_gaps') }}
+
+),
+
 person_days as (
 
     select * from {{ ref('int_person_app_days') }}
@@ -272,6 +278,8 @@ joined as (
             false
         ) as usage_known,
         coalesce(person_apps.history_from <= person_apps.access_from, false) as is_seen_from_the_start,
+        person_apps.history_from,
+        person_apps.source_count,
         greatest(
             last_uses.used_on,
             -- a later one hides what came before it
@@ -314,6 +322,44 @@ joined as (
 
 ),
 
+-- who seems idle may have used it on days of which nothing was told
+untold as (
+
+    select
+        joined.org_id,
+        joined.app_id,
+        joined.license_name,
+        joined.account_id,
+        joined.seat_date,
+        sum(person_gaps.untold_count) as untold_count
+    from joined
+    inner join person_gaps
+        on
+            joined.org_id = person_gaps.org_id
+            and joined.app_id = person_gaps.app_id
+            and joined.person_id = person_gaps.person_id
+            and joined.seat_date >= person_gaps.usage_date
+            and {{ days_between('person_gaps.usage_date', 'joined.seat_date') }} < joined.idle_after_days
+    group by 1, 2, 3, 4, 5
+
+),
+
+judged as (
+
+    select
+        joined.*,
+        untold.untold_count
+    from joined
+    left join untold
+        on
+            joined.org_id = untold.org_id
+            and joined.app_id = untold.app_id
+            and joined.license_name = untold.license_name
+            and joined.account_id = untold.account_id
+            and joined.seat_date = untold.seat_date
+
+),
+
 final as (
 
     select
@@ -331,6 +377,7 @@ final as (
             when not usage_known then 'unknown'
             when {{ days_between('last_used_date', 'seat_date') }} < idle_after_days then 'active'
             when {{ days_between('assigned_on', 'seat_date') }} < grace_days or is_on_leave then 'grace'
+            when not {{ is_told('idle_after_days', 'seat_date', 'untold_count') }} then 'unknown'
             when last_used_date is null and is_seen_from_the_start then 'never_used'
             else 'idle'
         end as seat_state,
@@ -338,7 +385,7 @@ final as (
         case when usage_known then last_used_date end as last_used_date,
         assigned_on,
         cast(underused_ratio as double precision) as underused_ratio
-    from joined
+    from judged
 
 )
 

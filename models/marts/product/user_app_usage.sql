@@ -25,6 +25,12 @@ person_blocks as (
 
 ),
 
+person_gaps as (
+
+    select * from {{ ref('int_person_gaps') }}
+
+),
+
 people as (
 
     select * from {{ ref('dim_people') }}
@@ -84,6 +90,25 @@ used as (
 
 ),
 
+untold as (
+
+    select
+        person_gaps.org_id,
+        person_gaps.app_id,
+        {%- for days in [7, 28, 30, 90] %}
+        sum(
+            case when person_gaps.usage_date > apps.as_of_date - {{ days }} then person_gaps.untold_count end
+        ) as untold_{{ days }},
+        {%- endfor %}
+        person_gaps.person_id
+    from person_gaps
+    inner join apps
+        on person_gaps.org_id = apps.org_id and person_gaps.app_id = apps.app_id
+    where person_gaps.usage_date <= apps.as_of_date
+    group by person_gaps.org_id, person_gaps.app_id, person_gaps.person_id
+
+),
+
 joined as (
 
     select
@@ -97,6 +122,7 @@ joined as (
         person_apps.has_access,
         person_apps.access_from,
         person_apps.history_from,
+        person_apps.source_count,
         apps.restate_days,
         apps.data_complete_ratio,
         apps.as_of_date,
@@ -105,6 +131,7 @@ joined as (
         used.active_hours_28,
         {%- for days in [7, 28, 30, 90] %}
         coalesce(used.active_days_{{ days }}, 0) as active_days_{{ days }},
+        untold.untold_{{ days }},
         {%- endfor %}
         greatest(least(person_apps.access_from, used.first_used_date), apps.as_of_date - 29) as eligible_from,
         greatest(people.on_leave_from, apps.as_of_date - 29) as leave_from,
@@ -120,6 +147,11 @@ joined as (
             person_apps.org_id = used.org_id
             and person_apps.app_id = used.app_id
             and person_apps.person_id = used.person_id
+    left join untold
+        on
+            person_apps.org_id = untold.org_id
+            and person_apps.app_id = untold.app_id
+            and person_apps.person_id = untold.person_id
 
 ),
 
@@ -128,6 +160,9 @@ eligible as (
 
     select
         joined.*,
+        {%- for days in [7, 28, 30, 90] %}
+        usage_known and {{ is_told(days, 'as_of_date', 'untold_' ~ days) }} as is_known_{{ days }},
+        {%- endfor %}
         greatest(
             {{ days_between('eligible_from', 'as_of_date') }} + 1
             - case
@@ -147,7 +182,7 @@ banded as (
         eligible.*,
         case
             when eligible.person_class in ('service', 'shared') then null
-            when not eligible.usage_known then 'unknown'
+            when not eligible.is_known_30 then 'unknown'
             when eligible.active_days_30 > 0 then coalesce(own_bands.usage_band, usage_bands.usage_band)
             when eligible.eligible_days < 14 then 'new'
             else 'not_used'
@@ -190,7 +225,7 @@ final as (
         known_first_date as first_used_date,
         known_last_date as last_used_date,
         cast({{ days_between('known_last_date', 'as_of_date') }} as bigint) as days_since_last_used,
-        case when usage_known then last_used_date is null and is_seen_from_the_start end as is_never_used,
+        case when is_known_90 then last_used_date is null and is_seen_from_the_start end as is_never_used,
         case
             when usage_known and last_used_date is null and not is_seen_from_the_start then history_from
         end as not_seen_since,
@@ -201,23 +236,26 @@ final as (
         end as activation_lag_days,
         known_first_date < access_from as is_used_before_access,
         {%- for days in [7, 28, 30, 90] %}
-        case when usage_known then cast(active_days_{{ days }} as bigint) end as active_days_{{ days }},
+        case when is_known_{{ days }} then cast(active_days_{{ days }} as bigint) end as active_days_{{ days }},
         {%- endfor %}
         case
-            when usage_known then cast(active_days_30 as double precision) / nullif(eligible_days, 0)
+            when is_known_30 then cast(active_days_30 as double precision) / nullif(eligible_days, 0)
         end as active_day_rate_30,
         usage_band,
         -- no person is at work on 27 of 28 days and in 20 hours of the day
         case
             when
-                usage_known
+                is_known_28
                 and person_class in ('unknown', 'external')
                 and active_days_28 >= 27
                 and {{ bit_count('active_hours_28', 24) }} >= 20
                 then 'service'
         end as proposed_class,
         usage_known,
-        case when not usage_known then 'source_silent' end as unknown_reason,
+        case
+            when not usage_known then 'source_silent'
+            when not is_known_30 then 'incomplete_window'
+        end as unknown_reason,
         coalesce(history_from > as_of_date - 29, true) as is_partial,
         data_complete_ratio,
         sources,
