@@ -174,6 +174,15 @@
 {%- endmacro %}
 
 
+{# Whether somebody has left by a day. Who is hired again has not, though the product keeps the day of leaving. #}
+{% macro has_left(people, day) -%}
+    (
+        coalesce({{ people }}.left_on <= {{ day }}, false)
+        and coalesce({{ people }}.started_on <= {{ people }}.left_on or {{ people }}.started_on > {{ day }}, true)
+    )
+{%- endmacro %}
+
+
 {#
     The days from `days` before the earliest as-of date of any app on, as a literal bound on `usage_date`: what looks back
     a month costs a month, however long the history is.

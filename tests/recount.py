@@ -44,6 +44,7 @@ SOURCES = {
 }
 # Vendors whose listing does not say when an account was made.
 SILENT_ABOUT_CREATION = {"slack"}
+QUALITY = ("usage_known", "is_partial", "is_final", "data_complete_ratio", "sources")
 SUREST = ["direct", "sso", "usage_report", "oauth_grant"]
 CATALOG = Path(__file__).resolve().parent.parent / "seeds" / "app_catalog.csv"
 FIRST_BLOCK, BLOCK = date(2000, 1, 3), timedelta(days=28)
@@ -204,6 +205,12 @@ class Recount:
     def is_current(self, org_id: str, app_id: str) -> bool:
         return self.as_of(org_id, app_id) == self.expected_as_of(org_id, self._sources[org_id, app_id])
 
+    def is_final(self, org_id: str, app_id: str) -> bool:
+        """Whether all sources told of the as-of day, and none may still do so late."""
+        restate = max(SOURCES[self.connectors[c]].restate_days for c in self._sources[org_id, app_id])
+        age = self._day(org_id, self.now) - self.as_of(org_id, app_id)
+        return self.is_current(org_id, app_id) and age.days > restate
+
     @cached_property
     def user_app_usage(self) -> dict[tuple[str, str, str], Row]:
         """A row per person and app that ever had an account or an event."""
@@ -236,6 +243,7 @@ class Recount:
             is_restless = is_known and active[28] >= 27 and len(hours) >= 20
             row["proposed_class"] = "service" if is_restless and person_class in ("unknown", "external") else None
             row["usage_known"] = is_known
+            row["is_final"] = is_known and self.is_final(org_id, app_id)
             row["unknown_reason"] = None if is_known else "source_silent"
             row["sources"] = ",".join(sorted({self.connectors[c] for c in connections}))
             row["as_of_date"] = as_of
@@ -376,7 +384,7 @@ class Recount:
         bands: dict[tuple[str, str], list[str]] = defaultdict(list)
         for (org_id, person_id, app_id), usage in self.user_app_usage.items():
             person = self._people.get((org_id, person_id))
-            is_there = person and (person["left_on"] is None or person["left_on"] > usage["as_of_date"])
+            is_there = person and not has_left(person, usage["as_of_date"])
             if is_there and usage["has_access"]:
                 bands[org_id, app_id].append(usage["usage_band"])
         return {
@@ -385,7 +393,7 @@ class Recount:
                 "assigned_count": len(people),
                 "share": people.count(band) / len(people),
                 "is_small": len(people) < 5,
-                "as_of_date": self.as_of(*app),
+                **{name: self.app_usage[app][name] for name in (*QUALITY, "as_of_date")},
             }
             for app, people in bands.items()
             for band in set(people)
@@ -478,6 +486,7 @@ class Recount:
                 "usage_known": is_known,
                 "unknown_reason": (None if users is not None else "incomplete_window") if is_known else "source_silent",
                 "is_partial": day.get("is_partial", True),
+                "is_final": self.is_final(org_id, app_id),
                 "data_complete_ratio": self._told(org_id, connections, as_of, 30),
                 "sources": self._names(connections),
                 "as_of_date": as_of,
@@ -583,6 +592,7 @@ class Recount:
             told = [self._told(org_id, connections, as_of - timedelta(days=n), 1) or 0 for n in range(history)]
             row["is_partial"] = sum(share >= 0.9 for share in told) < 28
             row["usage_known"] = bool(self._told(org_id, connections, as_of, 1))
+            row["is_final"] = row["usage_known"] and all(self.is_final(org_id, app_id) for app_id in apps)
             row["sources"] = self._names(c for c in connections if self._read_at(c) is not None)
             row["as_of_date"] = as_of
             rows[org_id,] = row
@@ -695,8 +705,7 @@ class Recount:
                     "shadow_kind": kind,
                     "users_30": usage["mau_30"],
                     "first_discovered_on": self.first_seen[key],
-                    **{name: usage[name] for name in ("usage_known", "is_partial", "data_complete_ratio", "sources")},
-                    "as_of_date": usage["as_of_date"],
+                    **{name: usage[name] for name in (*QUALITY, "as_of_date")},
                 }
         return rows
 
@@ -732,11 +741,16 @@ def is_on_leave(person: Row, day: date) -> bool:
     return since is not None and since <= day <= (person["on_leave_to"] or date.max)
 
 
+def has_left(person: Row, day: date) -> bool:
+    """Unless hired again since."""
+    is_back = person["started_on"] is not None and (person["left_on"] or date.max) < person["started_on"] <= day
+    return person["left_on"] is not None and person["left_on"] <= day and not is_back
+
+
 def _is_at_work(person: Row, day: date) -> bool:
     has_begun = person["started_on"] is None or person["started_on"] <= day
-    has_left = person["left_on"] is not None and person["left_on"] <= day
     is_sent_home = (person.get("garden_leave_from") or date.max) <= day
-    return has_begun and not has_left and not is_sent_home and not is_on_leave(person, day)
+    return has_begun and not has_left(person, day) and not is_sent_home and not is_on_leave(person, day)
 
 
 def _percentile(values: list[int], share: float) -> float:

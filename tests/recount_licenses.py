@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ingestion.sandbox import Sandbox
 from ingestion.sandbox.sandbox import TrueAccount, TrueEvent
-from tests.recount import SILENT_ABOUT_CREATION, SOURCES, Recount, Row, is_on_leave, rounded
+from tests.recount import SILENT_ABOUT_CREATION, SOURCES, Recount, Row, has_left, is_on_leave, rounded
 
 STATES = ("exempt", "undeprovisioned", "suspended", "unknown", "active", "grace", "never_used", "idle")
 RECLAIMABLE = ("idle", "never_used", "undeprovisioned", "suspended")
@@ -151,10 +151,10 @@ class LicenseRecount(Recount):
         account = seat.account
         key = (seat.org_id, seat.app_id, self._person(account))
         person = self._people.get((key[0], key[2]))
-        has_left = person is not None and person["left_on"] is not None and person["left_on"] <= day
-        if self.person_class(key[0], key[2]) == "service" or (self._is_exempted(account, day) and not has_left):
+        is_gone = person is not None and has_left(person, day)
+        if self.person_class(key[0], key[2]) == "service" or (self._is_exempted(account, day) and not is_gone):
             return "exempt"
-        if has_left:
+        if is_gone:
             return "undeprovisioned"
         if self._cannot_log_in(account):
             return "suspended"
@@ -183,7 +183,8 @@ class LicenseRecount(Recount):
                 continue
             person_id, state = self._person(seat.account), self.state(seat, as_of)
             is_known = self._is_known(seat, as_of)
-            rate = self.user_app_usage[seat.org_id, person_id, seat.app_id]["active_day_rate_30"]
+            usage = self.user_app_usage[seat.org_id, person_id, seat.app_id]
+            rate = usage["active_day_rate_30"]
             email = seat.account.account_email
             rows[seat.org_id, seat.app_id, seat.license_name, seat.account.account_id] = {
                 "person_id": person_id,
@@ -193,7 +194,8 @@ class LicenseRecount(Recount):
                 "last_used_date": self._last_used(seat, as_of) if is_known else None,
                 "assigned_on": self._assigned_on(seat.account),
                 "usage_known": is_known,
-                "sources": self.user_app_usage[seat.org_id, person_id, seat.app_id]["sources"],
+                "is_final": is_known and self.is_final(seat.org_id, seat.app_id),
+                **{name: usage[name] for name in ("is_partial", "data_complete_ratio", "sources")},
                 "as_of_date": as_of,
             }
         return rows
@@ -260,6 +262,7 @@ class LicenseRecount(Recount):
             "price_status": "no_contract" if not contracts else "unpriced" if price is None else None,
             "is_small": (purchased is not None and purchased < 5) or (assigned is not None and countable < 5),
             "usage_known": is_known,
+            "is_final": is_known and self.is_final(org_id, app_id),
             "sources": self._names(self._sources[org_id, app_id]) if (org_id, app_id) in self._sources else None,
             "data_complete_ratio": (assigned - states["unknown"]) / assigned if assigned else None,
             "as_of_date": as_of,

@@ -182,6 +182,7 @@ def test_the_app_and_the_customer_are_told_their_people_cost_and_trend(golden: W
         "apps_used_30": 1,
         "usage_known": True,
         "is_partial": False,
+        "is_final": False,  # a log-in may come three days late
         "data_complete_ratio": 1.0,
         "sources": "google_workspace",
         "definition_version": app["definition_version"],

@@ -12,6 +12,12 @@ app_days as (
 
 ),
 
+orgs as (
+
+    select * from {{ ref('int_orgs') }}
+
+),
+
 time_zones as (
 
     select * from {{ ref('int_time_zones') }}
@@ -103,12 +109,19 @@ final as (
         dated.expected_as_of_date,
         dated.as_of_date,
         coalesce(dated.complete_on >= dated.expected_as_of_date, false) as is_current,
+        coalesce(
+            dated.complete_on >= dated.expected_as_of_date
+            and {{ days_between('dated.as_of_date', local_date(now(), 'orgs.time_zone')) }} > dated.restate_days,
+            false
+        ) as is_final,
         dated.complete_from,
         dated.complete_through,
         completeness.data_complete_ratio
     from dated
     inner join sources
         on dated.org_id = sources.org_id and dated.app_id = sources.app_id
+    left join orgs
+        on dated.org_id = orgs.org_id
     left join completeness
         on dated.org_id = completeness.org_id and dated.app_id = completeness.app_id
 

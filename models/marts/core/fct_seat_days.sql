@@ -258,9 +258,7 @@ joined as (
         coalesce(settings.idle_after_days, {{ var('idle_after_days') }}) as idle_after_days,
         coalesce(settings.grace_days, {{ var('grace_days') }}) as grace_days,
         coalesce(settings.underused_ratio, {{ var('underused_ratio') }}) as underused_ratio,
-        -- who is hired again has not left
-        coalesce(people.left_on <= held.seat_date, false)
-        and coalesce(people.started_on <= people.left_on or people.started_on > held.seat_date, true) as has_left,
+        {{ has_left('people', 'held.seat_date') }} as has_left,
         coalesce(
             held.seat_date >= people.on_leave_from
             and (held.seat_date <= people.on_leave_to or people.on_leave_to is null),

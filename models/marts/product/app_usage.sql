@@ -188,7 +188,7 @@ at_work as (
     where
         people.person_class = 'human'
         and coalesce(people.started_on <= as_of_dates.as_of_date, true)
-        and coalesce(people.left_on > as_of_dates.as_of_date, true)
+        and not {{ has_left('people', 'as_of_dates.as_of_date') }}
         and not coalesce(
             people.garden_leave_from between coalesce(people.started_on, people.garden_leave_from)
             and as_of_dates.as_of_date,
@@ -308,6 +308,7 @@ joined as (
             else 'short_history'
         end as trend_break,
         apps.is_current as usage_known,
+        apps.is_final,
         coalesce(daily.is_partial, true) as is_partial,
         apps.data_complete_ratio,
         apps.sources,
@@ -446,6 +447,7 @@ final as (
             when mau_30 is null then 'incomplete_window'
         end as unknown_reason,
         is_partial,
+        is_final,
         data_complete_ratio,
         sources,
         {{ definition_version() }} as definition_version,

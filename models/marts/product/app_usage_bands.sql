@@ -6,6 +6,12 @@ people as (
 
 ),
 
+app_usage as (
+
+    select * from {{ ref('app_usage') }}
+
+),
+
 employees as (
 
     select * from {{ ref('dim_people') }}
@@ -21,7 +27,7 @@ assigned as (
     where
         people.person_class = 'human'
         and people.has_access
-        and coalesce(employees.left_on > people.as_of_date, true)
+        and not {{ has_left('employees', 'people.as_of_date') }}
 
 ),
 
@@ -50,16 +56,23 @@ totals as (
 final as (
 
     select
-        org_id,
-        app_id,
-        usage_band,
-        cast(person_count as bigint) as person_count,
-        cast(assigned_count as bigint) as assigned_count,
-        {{ rate('person_count', 'assigned_count') }} as share,
-        assigned_count < 5 as is_small,
+        totals.org_id,
+        totals.app_id,
+        totals.usage_band,
+        cast(totals.person_count as bigint) as person_count,
+        cast(totals.assigned_count as bigint) as assigned_count,
+        {{ rate('totals.person_count', 'totals.assigned_count') }} as share,
+        totals.assigned_count < 5 as is_small,
+        app_usage.usage_known,
+        app_usage.is_partial,
+        app_usage.is_final,
+        app_usage.data_complete_ratio,
+        app_usage.sources,
         {{ definition_version() }} as definition_version,
-        as_of_date
+        totals.as_of_date
     from totals
+    inner join app_usage
+        on totals.org_id = app_usage.org_id and totals.app_id = app_usage.app_id
 
 )
 

@@ -34,6 +34,9 @@ final as (
         seat_days.last_used_date,
         seat_days.assigned_on,
         seat_days.usage_known,
+        coalesce(usage.is_partial, true) as is_partial,
+        seat_days.usage_known and apps.is_final as is_final,
+        usage.data_complete_ratio,
         usage.sources,
         {{ definition_version() }} as definition_version,
         apps.as_of_date

@@ -259,6 +259,7 @@ counted as (
         cast(last_days.assigned - last_days.unknown as double precision) / nullif(last_days.assigned, 0)
             as data_complete_ratio,
         apps.sources,
+        coalesce(apps.is_final, false) as is_final,
         -- of a few unknown seats a rate may be told; it is too low by them
         coalesce(
             last_days.unknown <= last_days.assigned * (1 - {{ var('min_complete_ratio') }}), false
@@ -329,6 +330,7 @@ final as (
         price_status,
         coalesce(purchased < 5 or assigned - exempt - unknown < 5, false) as is_small,
         is_known as usage_known,
+        is_known and is_final as is_final,
         data_complete_ratio,
         sources,
         {{ definition_version() }} as definition_version,

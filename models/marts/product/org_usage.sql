@@ -49,7 +49,8 @@ as_of as (
 
     select
         org_id,
-        min(expected_as_of_date) as as_of_date
+        min(expected_as_of_date) as as_of_date,
+        min(case when is_final then 1 else 0 end) = 1 as is_final
     from apps
     where complete_from is not null
     group by 1
@@ -136,6 +137,7 @@ joined as (
         end as apps_used_30,
         coalesce(completeness.complete_day_count, 0) < 28 as is_partial,
         coalesce(completeness.complete_ratio_1 > 0, false) as usage_known,
+        coalesce(completeness.complete_ratio_1 > 0 and as_of.is_final, false) as is_final,
         completeness.complete_ratio_30,
         sources.sources
     from orgs
@@ -162,6 +164,7 @@ final as (
         apps_used_30,
         usage_known,
         is_partial,
+        is_final,
         complete_ratio_30 as data_complete_ratio,
         sources,
         {{ definition_version() }} as definition_version,

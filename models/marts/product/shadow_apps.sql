@@ -117,6 +117,7 @@ judged as (
         apps.first_seen_on,
         app_usage.usage_known,
         app_usage.is_partial,
+        app_usage.is_final,
         app_usage.data_complete_ratio,
         app_usage.sources,
         app_usage.as_of_date
@@ -172,6 +173,7 @@ final as (
         user_count >= 3 or (is_granted and user_count > 0) as is_alert,
         usage_known,
         is_partial,
+        is_final,
         data_complete_ratio,
         sources,
         {{ definition_version() }} as definition_version,

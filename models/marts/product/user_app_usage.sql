@@ -124,6 +124,7 @@ joined as (
         person_apps.history_from,
         person_apps.source_count,
         apps.restate_days,
+        apps.is_final,
         apps.data_complete_ratio,
         apps.as_of_date,
         used.first_used_date,
@@ -257,6 +258,7 @@ final as (
             when not is_known_30 then 'incomplete_window'
         end as unknown_reason,
         coalesce(history_from > as_of_date - 29, true) as is_partial,
+        usage_known and is_final as is_final,
         data_complete_ratio,
         sources,
         {{ definition_version() }} as definition_version,
