@@ -101,9 +101,20 @@ class Step:
 
 
 @dataclass(repr=False)
+class Extras:
+    """What a product may know of a customer besides, the same at every step."""
+
+    org: Row = field(default_factory=dict)
+    contract: Row = field(default_factory=dict)
+    departments: list[str] = field(default_factory=list)  # whom Figma is bought for
+    holidays: list[date] = field(default_factory=list)
+
+
+@dataclass(repr=False)
 class History:
     orgs: list[str]
     steps: list[Step]
+    extras: dict[str, Extras]
 
     @property
     def has_moves(self) -> bool:
@@ -255,7 +266,7 @@ def histories(draw: Draw) -> History:
         step.loads = draw(st.permutations(step.loads))
         step.people = [person for org_id in orgs for person in people(draw, org_id)]
         step.stops_after = draw(st.sampled_from([None, *LAST_MODELS])) if begun < len(steps) - 1 else None
-    history = History(orgs, steps)
+    history = History(orgs, steps, {org_id: extras(draw) for org_id in orgs})
     assume("HISTORIES" in os.environ or is_eventful(history))
     return history
 
@@ -274,6 +285,22 @@ def is_eventful(history: History) -> bool:
     )
 
 
+def extras(draw: Draw) -> Extras:
+    days = st.sampled_from([date.fromisoformat(day) for day in DAYS])
+    return Extras(
+        {
+            "currency": draw(st.sampled_from([None, "EUR"])),
+            "working_days": draw(st.sampled_from([None, "[7,1,2,3,4]"])),
+        },
+        {
+            "minimum_purchased": draw(st.sampled_from([None, 2])),
+            "billing_period": draw(st.sampled_from([None, "month"])),
+        },
+        sorted(draw(st.sets(st.sampled_from(["Design", "Sales"])))),
+        sorted(draw(st.sets(days, max_size=3))),
+    )
+
+
 def people(draw: Draw, org_id: str) -> list[Row]:
     """HR's list as it is at a step: addresses are somebody's, or no longer."""
     aliases = {"ann": ["ann@home.net"], "bob": [f"cid@{org_id}.com", f"noreply@{org_id}.com"]}
@@ -282,18 +309,40 @@ def people(draw: Draw, org_id: str) -> list[Row]:
     for name in listed:
         known = [f'"{alias}"' for alias in aliases.get(name, []) if draw(st.booleans())]
         left = draw(st.sampled_from([None, None, date(2026, 1, 15)])) if name == "cid" else None
-        rows.append(employee(org_id, name, alias_emails=f"[{','.join(known)}]", left_on=left))
+        more: Row = {"department": draw(st.sampled_from([None, "Design", "Sales"])), "left_on": left}
+        if left and draw(st.booleans()):
+            more["started_on"] = date(2026, 1, 25)  # is back
+        elif left:
+            more["garden_leave_from"] = draw(st.sampled_from([None, date(2026, 1, 5)]))
+        rows.append(employee(org_id, name, alias_emails=f"[{','.join(known)}]", **more))
     return rows
 
 
-def land_product(warehouse: Warehouse, load_id: str, orgs: dict[str, str | None], employees: list[Row]) -> None:
+def land_product(
+    warehouse: Warehouse,
+    load_id: str,
+    orgs: dict[str, str | None],
+    employees: list[Row],
+    extras: dict[str, Extras],
+) -> None:
     warehouse.land(
         "product",
         load_id,
         {
-            "orgs": [org(org_id, zone) for org_id, zone in orgs.items()],
+            "orgs": [org(org_id, zone) | extras[org_id].org for org_id, zone in orgs.items()],
             "employees": employees,
-            "app_contracts": [contract(org_id, "google_workspace", LICENSE, 3, "120") for org_id in orgs],
+            "exchange_rates": [{"currency": "USD", "starts_on": date(2025, 1, 1), "rate": 0.9}],
+            "app_contracts": [
+                contract(org_id, "google_workspace", LICENSE, 3, "120", **extras[org_id].contract) for org_id in orgs
+            ],
+            "app_target_groups": [
+                {"org_id": org_id, "app_id": "figma", "department": department}
+                for org_id in orgs
+                for department in extras[org_id].departments
+            ],
+            "org_holidays": [
+                {"org_id": org_id, "holiday_on": day} for org_id in orgs for day in extras[org_id].holidays
+            ],
             "app_states": [
                 {"org_id": org_id, "app_id": "figma", "state": "in_review", "changed_at": utc("2025-11-01")}
                 for org_id in orgs
@@ -305,7 +354,7 @@ def land_product(warehouse: Warehouse, load_id: str, orgs: dict[str, str | None]
 def land_step_by_step(warehouse: Warehouse, history: History) -> None:
     cut_off: list[Load] = []
     for number, step in enumerate(history.steps):
-        land_product(warehouse, f"p{number}", step.zones, step.people)
+        land_product(warehouse, f"p{number}", step.zones, step.people, history.extras)
         for load in cut_off:
             warehouse.land(load.connector, load.load_id, {})
         for load in step.loads:
@@ -321,10 +370,12 @@ def land_at_once(warehouse: Warehouse, history: History, *, neighbour: str | Non
     """
     orgs = dict(history.steps[-1].zones)
     employees = history.steps[-1].people
+    extras = dict(history.extras)
     if neighbour is not None:
         orgs |= {neighbour: "Pacific/Kiritimati"}
+        extras[neighbour] = extras[history.orgs[0]]
         employees = employees + moved_to(neighbour, history.orgs[0], employees)
-    land_product(warehouse, "p", orgs, employees)
+    land_product(warehouse, "p", orgs, employees, extras)
     for connector, tables in history.whole().items():
         loads: tuple[Tables, Tables] = ({}, {})
         for table, rows in tables.items():
@@ -407,7 +458,7 @@ def test_a_merge_adds_nobody_and_a_source_that_falls_silent_makes_nobody_idle(
         for name in PEOPLE
         if name != "bob"
     ]
-    land_product(warehouse, "p2", history.steps[-1].zones, merged)
+    land_product(warehouse, "p2", history.steps[-1].zones, merged, history.extras)
     warehouse.build()
     together = users(warehouse)
     assert together.keys() == apart.keys()
