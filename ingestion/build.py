@@ -197,7 +197,8 @@ def spare_dbt_idle_work() -> None:
     if "__init__" not in vars(DebugLevel):
         words_when_read = cached_property(worded)
         words_when_read.__set_name__(DebugLevel, "pb_msg")
-        DebugLevel.__init__, DebugLevel.pb_msg = keep_words, words_when_read  # type: ignore
+        DebugLevel.__init__ = keep_words  # type: ignore[method-assign, assignment]
+        DebugLevel.pb_msg = words_when_read
         MacroFuzzEnvironment.compile = compiled_once  # type: ignore[method-assign, assignment]
 
 

@@ -71,7 +71,7 @@ final as (
         {{ definition_version() }} as definition_version,
         totals.as_of_date
     from totals
-    inner join app_usage
+    left join app_usage
         on totals.org_id = app_usage.org_id and totals.app_id = app_usage.app_id
 
 )
