@@ -15,14 +15,14 @@
     {%- set bookkeeping = [
         'event_id', 'loaded_at', 'load_id', 'batch_id', 'earliest_occurred_at', 'latest_occurred_at'
     ] -%}
-    {%- set nearby = nearby_copies(fresh) %}
+    {%- set nearby = nearby_copies(fresh) -%}
+    {%- set known_copies = fresh ~ " as copies inner join " ~ target ~ " as known on copies.event_id = known.event_id and " ~ nearby %}
 
+    {%- if not can_introspect() or run_query("select 1 from " ~ known_copies ~ " limit 1").rows | length > 0 %}
     delete from {{ fresh }}
     where event_id in (
         select copies.event_id
-        from {{ fresh }} as copies
-        inner join {{ target }} as known
-            on copies.event_id = known.event_id and {{ nearby }}
+        from {{ known_copies }}
         where
             known.loaded_at > copies.loaded_at
             or (known.loaded_at = copies.loaded_at and known.load_id > copies.load_id)
@@ -34,27 +34,21 @@
             )
     );
 
-    insert into {{ target }} ({{ columns }})
-    select
-        {%- for column in arg_dict.dest_columns | map(attribute='name') %}
-        {%- if column == 'earliest_occurred_at' %}
-        least(copies.earliest_occurred_at, known.earliest_occurred_at)
-        {%- elif column == 'latest_occurred_at' %}
-        greatest(copies.latest_occurred_at, known.latest_occurred_at)
-        {%- else %}
-        copies.{{ column }}
-        {%- endif %}
-        {{- ',' if not loop.last }}
-        {%- endfor %}
-    from {{ fresh }} as copies
-    left join {{ target }} as known
-        on copies.event_id = known.event_id and {{ nearby }};
+    update {{ fresh }} as copies
+    set
+        earliest_occurred_at = least(copies.earliest_occurred_at, known.earliest_occurred_at),
+        latest_occurred_at = greatest(copies.latest_occurred_at, known.latest_occurred_at)
+    from {{ target }} as known
+    where copies.event_id = known.event_id and {{ nearby }};
 
     delete from {{ target }}
     where
         event_id in (select copies.event_id from {{ fresh }} as copies)
-        and batch_id < (select min(copies.batch_id) from {{ fresh }} as copies)
-        and {{ nearby | replace('known.', '') }}
+        and {{ nearby | replace('known.', '') }};
+    {%- endif %}
+
+    insert into {{ target }} ({{ columns }})
+    select {{ columns }} from {{ fresh }}
 {% endmacro %}
 
 

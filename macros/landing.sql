@@ -30,7 +30,7 @@
         from {{ landed(connector, table) }} as landed
         inner join {{ ref('stg_loads') }} as loads
             on landed._dlt_load_id = loads.load_id and loads.connector = '{{ connector }}'
-        {%- if is_incremental() %}
+        {%- if model.config.materialized == 'landed_incremental' %}
         where {{ unread_loads(connector) }}
         {%- endif %}
     )
@@ -39,18 +39,20 @@
 
 {# Loads that {{ this }} has not read. A load's number grows in the order in which loads are first seen complete. #}
 {% macro unread_loads(connector) %}
-    {%- set read_up_to -%}
-        (select coalesce(max(batch_id), 0) from {{ this }})
-    {%- endset -%}
-    {%- set bounds = [none, none] -%}
     {%- if execute and can_introspect() -%}
-        {%- set bounds = run_query(
-            "select min(load_id), max(load_id) from " ~ ref('stg_loads')
-            ~ " where connector = '" ~ connector ~ "' and batch_id > " ~ read_up_to
+        {%- set unread = run_query(
+            "select min(load_id), max(load_id), min(batch_id) from " ~ ref('stg_loads')
+            ~ " where connector = '" ~ connector ~ "' and batch_id > " ~ read_up_to()
         ).rows[0].values() -%}
+        {{ return("loads.batch_id >= " ~ (unread[2] or 0) ~ " and " ~ within_loads(unread[0], unread[1])) }}
     {%- endif -%}
-    loads.batch_id > {{ read_up_to }}
-    {%- if execute and can_introspect() %}
-            and landed._dlt_load_id between '{{ bounds[0] }}' and '{{ bounds[1] }}'
-    {%- endif %}
+    {{ return("loads.batch_id > " ~ read_up_to()) }}
+{%- endmacro %}
+
+{% macro read_up_to() -%}
+    {%- if is_incremental() -%} (select coalesce(max(batch_id), 0) from {{ this }}) {%- else -%} 0 {%- endif -%}
+{%- endmacro %}
+
+{% macro within_loads(first, last) -%}
+    landed._dlt_load_id between '{{ first }}' and '{{ last }}'
 {%- endmacro %}

@@ -33,8 +33,70 @@
     {{ return(dbt.materialization_incremental_default()) }}
 {% endmacro %}
 
+{#
+    On DuckDB in slices of loads, in one transaction: a slice is sorted in memory, where years of events at once are
+    sorted on disk, twice as long for each of them.
+#}
 {% macro duckdb__stage_incrementally() %}
-    {{ return(dbt.materialization_incremental_duckdb()) }}
+    {%- set target = this.incorporate(type='table') -%}
+    {%- set fresh = make_temp_relation(target) -%}
+    {%- set existing = load_cached_relation(this) -%}
+    {%- set slices = slices_of_unread_loads(connector_of(model)) -%}
+    {%- set goes_on = is_incremental() -%}
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {%- for slice in slices or [none] %}
+        {%- set copies = compiled_code -%}
+        {%- if slice -%}
+            {%- set copies = copies | replace(within_loads(slices[0][0], slices[-1][1]), within_loads(*slice)) -%}
+        {%- endif -%}
+        {%- if loop.first and not goes_on %}
+            {% call statement('main') -%}
+                {%- if existing is not none %}drop {{ existing.type }} {{ existing }};{% endif %}
+                {{ create_table_as(False, target, copies) }}
+            {%- endcall %}
+        {%- else %}
+            {% call statement('fresh') %}{{ create_table_as(True, fresh, copies) }}{% endcall %}
+            {% call statement('main') -%}
+                {{ get_incremental_latest_copy_sql({
+                    'target_relation': target,
+                    'temp_relation': fresh,
+                    'dest_columns': process_schema_changes('append_new_columns', fresh, this)
+                }) }};
+                drop table {{ fresh }}
+            {%- endcall %}
+        {%- endif %}
+    {%- endfor %}
+    {% do persist_docs(target, model) %}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {{ adapter.commit() }}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {{ return({'relations': [target]}) }}
+{% endmacro %}
+
+{# The first and the last load of each slice; a load is not divided. #}
+{% macro slices_of_unread_loads(connector) %}
+    {%- set landed = [] -%}
+    {%- for id in model.depends_on.nodes if id.startswith('source.') -%}
+        {%- set table = source(connector, graph.sources[id].name) -%}
+        {%- if exists(table) -%}
+            {%- do landed.append(
+                "select loads.load_id from " ~ table ~ " as landed inner join unread as loads"
+                ~ " on landed._dlt_load_id = loads.load_id"
+            ) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- set slices = run_query(
+        "with unread as ("
+        ~ "select load_id from " ~ ref('stg_loads') ~ " where connector = '" ~ connector ~ "' and batch_id > " ~ read_up_to()
+        ~ "), counted as ("
+        ~ "select load_id, count(*) as row_count from (" ~ landed | join(' union all ') ~ ") as landed group by 1"
+        ~ "), sliced as ("
+        ~ "select load_id, floor((sum(row_count) over (order by load_id) - row_count) / " ~ var('events_in_memory') ~ ") as slice"
+        ~ " from (select load_id, coalesce(row_count, 0) as row_count from unread left join counted using (load_id)) as loads"
+        ~ ") select min(load_id), max(load_id) from sliced group by slice order by slice"
+    ) -%}
+    {{ return(slices.rows) }}
 {% endmacro %}
 
 

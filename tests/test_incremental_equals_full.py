@@ -11,6 +11,7 @@ somebody's and do not.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -21,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from tests.flow_support import differences
+from tests.flow_support import copy_project, differences
 from tests.models_support import (
     AS_TOLD,
     Row,
@@ -409,8 +410,15 @@ def same(one: dict[str, list[tuple[Any, ...]]], other: dict[str, list[tuple[Any,
 
 
 @pytest.fixture(scope="module")
-def new_warehouse(untested_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Warehouse]:
-    return lambda: Warehouse(tmp_path_factory.mktemp("warehouse"), project=untested_project)
+def new_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Warehouse]:
+    """Makes warehouses that stage few events at a time, so that builds of many loads work in slices."""
+    project = copy_project(tmp_path_factory.mktemp("project"), data_tests=False)
+    file = project / "dbt_project.yml"
+    settings = file.read_text(encoding="utf-8")
+    sliced = re.sub(r"events_in_memory: \d+", "events_in_memory: 10", settings)
+    assert sliced != settings
+    file.write_text(sliced, encoding="utf-8")
+    return lambda: Warehouse(tmp_path_factory.mktemp("warehouse"), project=project)
 
 
 @drawn
