@@ -45,6 +45,22 @@
 {%- endmacro %}
 
 
+{#
+    One more than the highest number that {{ this }} holds, also where it is made anew: were it 1 again, a model that has
+    counted up to 1, and that was not made anew because the build was killed before, would take all for counted.
+#}
+{% macro next_number(column) %}
+    {%- if is_incremental() -%}
+        {{ return("(select coalesce(max(known." ~ column ~ "), 0) + 1 from " ~ this ~ " as known)") }}
+    {%- endif -%}
+    {%- set highest = 0 -%}
+    {%- if execute and can_introspect() and exists(this) -%}
+        {%- set highest = run_query("select coalesce(max(" ~ column ~ "), 0) from " ~ this).columns[0].values()[0] -%}
+    {%- endif -%}
+    {{ return("cast(" ~ (highest | int + 1) ~ " as bigint)") }}
+{% endmacro %}
+
+
 {# Changes when what is counted as whose use of which app, and on which day, does. #}
 {% macro definition_of_usage() %}
     {{ return(version_of_seeds(['app_catalog', 'activity_types', 'time_zones'])) }}

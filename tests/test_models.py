@@ -125,13 +125,19 @@ def test_loads_one_by_one_end_as_one_build_and_as_a_full_refresh(warehouse: Ware
 
 def test_a_build_killed_between_two_models_is_finished_by_the_next(new_warehouse: NewWarehouse) -> None:
     killed, whole = new_warehouse("duckdb"), new_warehouse("duckdb")
-    stopping_after = ("stg_google_workspace__events", "int_days_touched", "fct_app_usage_daily", "app_usage_daily")
+    builds = (
+        ("--select", *(f"+{table}" for table in USAGE.split())),
+        ("--full-refresh", "--select", "+int_days_touched"),
+        ("--select", "+stg_google_workspace__events"),
+        ("--select", "+fct_app_usage_daily"),
+    )
     for warehouse in (killed, whole):
         land_people(warehouse)
-    for (load_id, tables), last in zip(arrivals(), stopping_after, strict=True):
+    for (load_id, tables), build in zip(arrivals(), builds, strict=True):
         killed.land("google_workspace", load_id, tables)
-        killed.build("--select", f"+{last}")
+        killed.build(*build)
         whole.land("google_workspace", load_id, tables)
+    killed.build("--full-refresh", "--select", "+int_identities")
     killed.build(of=USAGE)
     whole.build(of=USAGE)
     assert killed.contents(*TOLD) == whole.contents(*TOLD)
@@ -311,17 +317,21 @@ def test_an_edited_seed_counts_for_the_past_at_the_next_build(tmp_path: Path) ->
     warehouse = Warehouse(tmp_path / "home", project=project)
     land_people(warehouse)
     _, tables = next(arrivals())
+    asking = {"key": "token", "event_name": "request", "app_name": "Some Tool"}
+    tables["token"] = [login(*GOOGLE, "alice@acme.com", "2026-01-19 18:00", **asking)]
     warehouse.land("google_workspace", "g1", tables)
+    counted = "select sum(event_count), count(last_granted_at) from analytics.fct_app_usage_daily"
     warehouse.build(of="fct_app_usage_daily")
-    assert warehouse.query("select sum(event_count) from analytics.fct_app_usage_daily") == [(19,)]
+    assert warehouse.query(counted) == [(19, 0)]
     seed = project / "seeds" / "activity_types.csv"
     text = seed.read_text(encoding="utf-8")
-    row = "google_workspace,login,login_success,Authentication,Logon,"
-    edited = text.replace(f"{row}true", f"{row}false")
-    assert edited != text
-    seed.write_text(edited, encoding="utf-8")
+    row, asked = "google_workspace,login,login_success,Authentication,Logon,", "token,request,User Access Management,"
+    assert f"{row}true" in text
+    assert f"{asked}Other" in text
+    text = text.replace(f"{row}true", f"{row}false").replace(f"{asked}Other", f"{asked}Assign Privileges")
+    seed.write_text(text, encoding="utf-8")
     warehouse.build(of="fct_app_usage_daily")
-    assert warehouse.query("select sum(event_count) from analytics.fct_app_usage_daily") == [(0,)]
+    assert warehouse.query(counted) == [(0, 1)]
 
 
 def test_a_breaking_change_is_a_second_version_beside_the_first(tmp_path: Path) -> None:

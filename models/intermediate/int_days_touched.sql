@@ -120,11 +120,7 @@ numbered as (
         days.load_id,
         days.org_id,
         days.usage_date,
-        {% if is_incremental() -%}
-        (select coalesce(max(ledger.ledger_id), 0) + 1 from {{ this }} as ledger) as ledger_id,
-        {%- else -%}
-        cast(1 as bigint) as ledger_id,
-        {%- endif %}
+        {{ next_number('ledger_id') }} as ledger_id,
         orgs.has_known_time_zone
     from days
     inner join orgs

@@ -27,11 +27,7 @@ changed as (
         accounts.account_key,
         accounts.person_id,
         accounts.person_class,
-        {% if is_incremental() -%}
-        (select coalesce(max(identities.identity_id), 0) + 1 from {{ this }} as identities) as identity_id
-        {%- else -%}
-        cast(1 as bigint) as identity_id
-        {%- endif %}
+        {{ next_number('identity_id') }} as identity_id
     from accounts
     {% if is_incremental() -%}
     left join known
