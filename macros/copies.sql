@@ -34,8 +34,6 @@
         actor_kind,
         app_name,
         source_kind,
-        activity_class,
-        activity,
         event_code,
         status,
         event_count,
@@ -48,55 +46,39 @@
         earliest_occurred_at,
         latest_occurred_at
     from (
+        -- to rank is to sort, and of an event that came once there is nothing to rank
         select
-            ranked.*,
-            coalesce(exact_type.activity_class, any_type.activity_class, 'Base Event') as activity_class,
-            coalesce(exact_type.activity, any_type.activity, 'Unknown') as activity
-        from (
-            -- to rank is to sort, and of an event that came once there is nothing to rank
-            select
-                copies.*,
-                copies.occurred_at as earliest_occurred_at,
-                copies.occurred_at as latest_occurred_at,
-                1 as copy_rank
-            from {{ copies }} as copies
-            left join repeated
-                on copies.event_id = repeated.event_id
-            where repeated.event_id is null and {{ is_dated_soundly('copies') }}
-            union all
-            select
-                copies.*,
-                min(copies.occurred_at) over (partition by copies.event_id) as earliest_occurred_at,
-                max(copies.occurred_at) over (partition by copies.event_id) as latest_occurred_at,
-                row_number() over (
-                    partition by copies.event_id
-                    order by
-                        copies.loaded_at desc,
-                        copies.load_id desc,
-                        copies.occurred_at desc,
-                        -- of copies that came at once any, but always the same
-                        copies.event_code desc nulls last,
-                        copies.status desc,
-                        copies.user_email desc nulls last,
-                        copies.account_id desc nulls last
-                ) as copy_rank
-            from {{ copies }} as copies
-            inner join repeated
-                on copies.event_id = repeated.event_id
-            where {{ is_dated_soundly('copies') }}
-        ) as ranked
-        left join {{ ref('activity_types') }} as exact_type
-            on
-                ranked.connector = exact_type.connector
-                and ranked.stream = exact_type.stream
-                and ranked.event_code = exact_type.event_code
-        left join {{ ref('activity_types') }} as any_type
-            on
-                ranked.connector = any_type.connector
-                and ranked.stream = any_type.stream
-                and any_type.event_code = '*'
-        where ranked.copy_rank = 1
-    ) as latest
+            copies.*,
+            copies.occurred_at as earliest_occurred_at,
+            copies.occurred_at as latest_occurred_at,
+            1 as copy_rank
+        from {{ copies }} as copies
+        left join repeated
+            on copies.event_id = repeated.event_id
+        where repeated.event_id is null and {{ is_dated_soundly('copies') }}
+        union all
+        select
+            copies.*,
+            min(copies.occurred_at) over (partition by copies.event_id) as earliest_occurred_at,
+            max(copies.occurred_at) over (partition by copies.event_id) as latest_occurred_at,
+            row_number() over (
+                partition by copies.event_id
+                order by
+                    copies.loaded_at desc,
+                    copies.load_id desc,
+                    copies.occurred_at desc,
+                    -- of copies that came at once any, but always the same
+                    copies.event_code desc nulls last,
+                    copies.status desc,
+                    copies.user_email desc nulls last,
+                    copies.account_id desc nulls last
+            ) as copy_rank
+        from {{ copies }} as copies
+        inner join repeated
+            on copies.event_id = repeated.event_id
+        where {{ is_dated_soundly('copies') }}
+    ) as ranked
+    where copy_rank = 1
     order by occurred_at
 {% endmacro %}
 

@@ -632,19 +632,20 @@ def staged(whole: Whole) -> Warehouse:
     for name in CASES:
         whole.requests(name)
     warehouse = Warehouse(whole.lake.folder)
-    warehouse.build("--select", *(f"+path:models/staging/{name}" for name in CASES))
+    warehouse.build("--select", *(f"+path:models/staging/{name}" for name in CASES), "+int_events")
     return warehouse
 
 
-def in_staging(staged: Warehouse, model: str, columns: str) -> list[dict[str, Any]]:
-    return rows(staged.query(f"select {columns} from analytics_staging.{model} order by all"), columns)
+def listed(staged: Warehouse, columns: str, relation: str) -> list[dict[str, Any]]:
+    return rows(staged.query(f"select {columns} from {relation} order by all"), columns)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_staging_gives_events_in_the_common_shape(name: str, staged: Warehouse) -> None:
-    assert in_staging(staged, f"stg_{name}__events", _EVENT) == fixture(name, "expected")["events"]
+    events = f"analytics_intermediate.int_events where connector = '{name}'"
+    assert listed(staged, _EVENT, events) == fixture(name, "expected")["events"]
 
 
 @pytest.mark.parametrize("name", sorted(CASES.keys() - {"pingone", "onepassword"}))
 def test_staging_gives_accounts_in_the_common_shape(name: str, staged: Warehouse) -> None:
-    assert in_staging(staged, f"stg_{name}__accounts", _ACCOUNT) == fixture(name, "expected")["accounts"]
+    assert listed(staged, _ACCOUNT, f"analytics_staging.stg_{name}__accounts") == fixture(name, "expected")["accounts"]

@@ -31,6 +31,8 @@ placed as (
         {{ app_id('events.app_name', 'app_names.app_id') }} as app_id,
         coalesce(events.account_id, events.user_email) as account_key,
         coalesce(events.occurred_on, {{ local_date('events.occurred_at', 'time_zones.time_zone') }}) as usage_date,
+        coalesce(exact_type.activity_class, any_type.activity_class, 'Base Event') as activity_class,
+        coalesce(exact_type.activity, any_type.activity, 'Unknown') as activity,
         coalesce(exact_type.is_activity, any_type.is_activity, false) and events.status <> 'failure' as is_activity
     from events
     left join app_names
