@@ -86,6 +86,9 @@
             ) -%}
         {%- endif -%}
     {%- endfor -%}
+    {%- if not landed -%}
+        {{ return([]) }}
+    {%- endif -%}
     {%- set slices = run_query(
         "with unread as ("
         ~ "select load_id from " ~ ref('stg_loads') ~ " where connector = '" ~ connector ~ "' and batch_id > " ~ read_up_to()

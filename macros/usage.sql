@@ -61,9 +61,9 @@
 {% endmacro %}
 
 
-{# Changes when what is counted as whose use of which app, and on which day, does. #}
+{# Changes when what is counted as whose use of which app, and on which day, does: then every day is counted anew. #}
 {% macro definition_of_usage() %}
-    {{ return(version_of_seeds(['app_catalog', 'activity_types', 'time_zones'])) }}
+    {{ return(var('metrics_version') ~ '.' ~ version_of_seeds(['app_catalog', 'activity_types', 'time_zones'])) }}
 {% endmacro %}
 
 

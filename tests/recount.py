@@ -7,7 +7,7 @@ as-of day, people are counted and not accounts, and what a source did not tell i
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -83,7 +83,9 @@ class Recount:
     def _collect(self) -> None:
         self.active: dict[tuple[str, str, str], set[date]] = defaultdict(set)  # (org, app, person) -> days
         self.hours: dict[tuple[str, str, str, date], set[int]] = defaultdict(set)  # UTC's, of a person's day
-        self.volume: dict[tuple[str, str, str, date], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self.seen_by: dict[tuple[str, str, str, date], dict[tuple[str, str], int]] = defaultdict(
+            lambda: defaultdict(int)
+        )
         self.evidence: dict[tuple[str, str, str], set[str]] = defaultdict(set)  # -> connections
         self.access: dict[tuple[str, str, str], date] = {}
         self.first_seen: dict[tuple[str, str], date] = {}
@@ -133,7 +135,7 @@ class Recount:
             if event.is_activity:
                 self.active[key].add(day)
                 self.hours[*key, day].add(event.occurred_at.hour)
-                self.volume[*key, day][event.source_kind] += 1
+                self.seen_by[*key, day][event.source_kind, event.connector] += 1
 
     def _is_shut_out(self, account: TrueAccount, read_at: datetime) -> bool:
         """Whether the vendor's listing said, when it was last read, that the account cannot log in."""
@@ -268,9 +270,9 @@ class Recount:
     def _daily_volume(self, org_id: str, app_id: str) -> dict[date, int]:
         """People's activities by day; of several sources that saw a person's day only the surest counts."""
         volume: dict[date, int] = defaultdict(int)
-        for (org, app, person_id, day), counts in self.volume.items():
+        for (org, app, person_id, day), counts in self.seen_by.items():
             if (org, app) == (org_id, app_id) and self.person_class(org_id, person_id) == "human":
-                volume[day] += counts[min(counts, key=SUREST.index)]
+                volume[day] += _surest(counts)
         return volume
 
     def _eligible_days(self, key: tuple[str, str, str], days: set[date], as_of: date, active: int) -> int | None:
@@ -403,9 +405,9 @@ class Recount:
     def _volumes(self) -> dict[tuple[str, str], dict[str, int]]:
         """(org, app) -> person of any class -> activities in the 30 days, each day's from the surest source."""
         volumes: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for (org_id, app_id, person_id, day), counts in self.volume.items():
+        for (org_id, app_id, person_id, day), counts in self.seen_by.items():
             if 0 <= (self.as_of(org_id, app_id) - day).days < 30:
-                volumes[org_id, app_id][person_id] += counts[min(counts, key=SUREST.index)]
+                volumes[org_id, app_id][person_id] += _surest(counts)
         return volumes
 
     def _scores(self, org_id: str, category: str, catalog: dict[str, Row], row: Row) -> Row:
@@ -751,6 +753,12 @@ def _is_at_work(person: Row, day: date) -> bool:
     has_begun = person["started_on"] is None or person["started_on"] <= day
     is_sent_home = (person.get("garden_leave_from") or date.max) <= day
     return has_begun and not has_left(person, day) and not is_sent_home and not is_on_leave(person, day)
+
+
+def _surest(counts: Counter[tuple[str, str]]) -> int:
+    """Of what sources counted on one day, each a kind and a connector: what the surest did that saw most."""
+    kind = min((kind for kind, _ in counts), key=SUREST.index)
+    return max(count for (seen, _), count in counts.items() if seen == kind)
 
 
 def _percentile(values: list[int], share: float) -> float:

@@ -14,25 +14,37 @@ accounts as (
 
 ),
 
-used as (
+by_connector as (
 
     select
         usage.org_id,
         usage.app_id,
         accounts.person_id,
-        accounts.person_class,
+        min(accounts.person_class) as person_class,
         usage.usage_date,
-        usage.source_kind,
-        usage.event_count,
-        usage.active_hours,
+        usage.connector,
         {{ source_rank('usage.source_kind') }} as source_rank,
-        min({{ source_rank('usage.source_kind') }}) over (
-            partition by usage.org_id, usage.app_id, accounts.person_id, usage.usage_date
-        ) as surest_rank
+        sum(usage.event_count) as event_count,
+        bit_or(usage.active_hours) as active_hours
     from usage
     inner join accounts
         on usage.connection_id = accounts.connection_id and usage.account_key = accounts.account_key
     where usage.event_count > 0
+    group by usage.org_id, usage.app_id, accounts.person_id, usage.usage_date, usage.connector, usage.source_kind
+
+),
+
+-- two identity providers saw the same log-in: volume comes from the surest source, and of those that are as sure from
+-- the one that saw most
+ranked as (
+
+    select
+        by_connector.*,
+        row_number() over (
+            partition by org_id, app_id, person_id, usage_date
+            order by source_rank asc, event_count desc, connector asc
+        ) as choice
+    from by_connector
 
 ),
 
@@ -44,9 +56,9 @@ person_days as (
         person_id,
         min(person_class) as person_class,
         usage_date,
-        sum(case when source_rank = surest_rank then event_count end) as event_count,
+        sum(case when choice = 1 then event_count end) as event_count,
         bit_or(active_hours) as active_hours
-    from used
+    from ranked
     group by org_id, app_id, person_id, usage_date
 
 )
