@@ -29,8 +29,7 @@ final as (
         coalesce(seat_days.user_email, usage.user_email) as user_email,
         seat_days.seat_state,
         seat_days.seat_state = 'active'
-        and usage.unknown_reason is null
-        and coalesce(usage.active_day_rate_30, 0) < seat_days.underused_ratio as is_underused,
+        and coalesce(usage.active_day_rate_30 < seat_days.underused_ratio, false) as is_underused,
         seat_days.last_used_date,
         seat_days.assigned_on,
         seat_days.usage_known,
