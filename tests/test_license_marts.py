@@ -57,10 +57,18 @@ def product(warehouse: Warehouse, load_id: str, *contracts: Row, people: Sequenc
 
 @pytest.mark.parametrize("warehouse", ["postgres"], indirect=True)
 def test_seats_and_contracts_are_told_for_every_day_as_they_were(warehouse: Warehouse, on_duckdb: Warehouse) -> None:
-    """bo is suspended on the 12th, cy's licence is taken away on the 14th and ann's account gone on the 16th."""
-    plan = contract("acme", "google_workspace", PLAN, 5, "365.00")
+    """bo is suspended on the 12th, cy's licence is taken away on the 14th and ann's account gone on the 16th.
+
+    The contract, told in other letters and with another first day, is corrected twice: it is one contract all the time.
+    """
+    plan = contract("acme", "google_workspace", PLAN, 7, "365.00", ends_on=date(2026, 5, 31))
+    told = {
+        "2026-01-10 12:00": {"license_name": PLAN.lower(), "purchased": 5, "starts_on": date(2025, 12, 1)},
+        "2026-01-12 12:00": {"license_name": PLAN.lower(), "starts_on": date(2025, 12, 1)},
+        "2026-01-14 12:00": {"starts_on": date(2025, 12, 1)},
+        "2026-01-16 12:00": {},
+    }
     at = "2026-01-10 12:00"
-    product(warehouse, "p1", plan)
     names = ("ann", "bo", "cy")
     tombstone = {**user("ann", "2026-01-16 12:00", is_gone=True), "email": None}  # which may carry nothing but its key
     steps = {
@@ -72,8 +80,8 @@ def test_seats_and_contracts_are_told_for_every_day_as_they_were(warehouse: Ware
     }
     for day, changes in steps.items():
         warehouse.land("google_workspace", day, listing(day, **changes))
-        if day == "2026-01-12 12:00":
-            product(warehouse, "p2", {**plan, "purchased": 7})
+        if day in told:
+            product(warehouse, day, plan | told[day])
         warehouse.build(of=SEATS)
 
     days = warehouse.rows("analytics.fct_license_days", "license_date", "purchased", "assigned", "suspended")
@@ -81,7 +89,8 @@ def test_seats_and_contracts_are_told_for_every_day_as_they_were(warehouse: Ware
         (date(2026, 1, day), 5 if day < 12 else 7, assigned, 1 if day >= 12 else 0)
         for day, assigned in ((day, 3 if day < 14 else 2 if day < 16 else 1) for day in range(1, 18))
     ]
-    [(wasted,)] = warehouse.rows("analytics.license_utilization", "wasted_spend_month")
+    [(wasted, saved)] = warehouse.rows("analytics.license_utilization", "wasted_spend_month", "realised_seats")
+    assert saved == 0
     # nobody ever used it: what is not unassigned is idle
     assert wasted == pytest.approx(5 * 11 + 7 * 6)
 
@@ -90,7 +99,7 @@ def test_seats_and_contracts_are_told_for_every_day_as_they_were(warehouse: Ware
     assert warehouse.contents(*SEATS.split()) == step_by_step
 
     at_once = on_duckdb
-    product(at_once, "p2", {**plan, "purchased": 7})
+    product(at_once, "p1", plan)
     for day, changes in steps.items():
         at_once.land("google_workspace", day, listing(day, **changes))
     at_once.build(of=SEATS)

@@ -32,8 +32,33 @@ numbered as (
         contract_versions.*,
         row_number() over (
             partition by org_id, app_id, license_name, starts_on order by dbt_valid_from, dbt_valid_to nulls last
-        ) as version
+        ) as version,
+        lead(dbt_valid_from) over (
+            partition by org_id, app_id, license_name, starts_on order by dbt_valid_from, dbt_valid_to nulls last
+        ) as next_valid_from
     from contract_versions
+
+),
+
+-- what came as another contract of the licence went, for days of the same, is that one under another name or first day
+corrections as (
+
+    select distinct
+        told.org_id,
+        told.app_id,
+        told.license_name,
+        told.starts_on
+    from numbered as told
+    inner join numbered as gone
+        on
+            told.org_id = gone.org_id
+            and told.app_id = gone.app_id
+            and told.license_key = gone.license_key
+            and told.dbt_valid_from = gone.dbt_valid_to
+            and (told.license_name <> gone.license_name or told.starts_on <> gone.starts_on)
+            and (told.starts_on <= gone.ends_on or gone.ends_on is null)
+            and (told.ends_on >= gone.starts_on or told.ends_on is null)
+    where told.version = 1 and coalesce(gone.next_valid_from > gone.dbt_valid_to, true)
 
 ),
 
@@ -43,12 +68,19 @@ dated as (
     select
         numbered.*,
         case
-            when numbered.version > 1 then {{ local_date('numbered.dbt_valid_from', 'first_zones.time_zone') }}
+            when numbered.version > 1 or corrections.org_id is not null
+                then {{ local_date('numbered.dbt_valid_from', 'first_zones.time_zone') }}
         end as known_from,
         {{ local_date('numbered.dbt_valid_to', 'last_zones.time_zone') }} - 1 as known_to
     from numbered
     {{ join_time_zone('first_zones', 'numbered.org_id', 'numbered.dbt_valid_from') }}
     {{ join_time_zone('last_zones', 'numbered.org_id', 'numbered.dbt_valid_to') }}
+    left join corrections
+        on
+            numbered.org_id = corrections.org_id
+            and numbered.app_id = corrections.app_id
+            and numbered.license_name = corrections.license_name
+            and numbered.starts_on = corrections.starts_on
 
 ),
 
