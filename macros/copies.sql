@@ -164,19 +164,24 @@
 {% endmacro %}
 
 
-{# Dates that vendors give for "never". #}
+{# Dates that are given for "never". #}
+{% macro never() -%}
+    cast('0001-01-01' as date), cast('1601-01-01' as date), cast('1970-01-01' as date), cast('9999-12-31' as date)
+{%- endmacro %}
+
+
+{# What a vendor says to have happened, if it did: not never, and not after it said so. #}
 {% macro not_a_sentinel(column, loaded_at='fetched_at') %}
     case
-        when
-            cast({{ column }} as date) in (
-                cast('0001-01-01' as date),
-                cast('1601-01-01' as date),
-                cast('1970-01-01' as date),
-                cast('2020-07-30' as date),  -- Buildkite's
-                cast('9999-12-31' as date)
-            )
-            then null
+        when cast({{ column }} as date) in ({{ never() }}) then null
+        when cast({{ column }} as date) = cast('2020-07-30' as date) then null  -- Buildkite's
         when {{ column }} > {{ dbt.dateadd('day', 1, loaded_at) }} then null
         else {{ column }}
     end
+{%- endmacro %}
+
+
+{# A day that the product gives, be it one to come. #}
+{% macro not_never(column) -%}
+    case when {{ column }} not in ({{ never() }}) then {{ column }} end
 {%- endmacro %}

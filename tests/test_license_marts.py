@@ -146,9 +146,12 @@ def test_a_snapshot_records_changes_and_deletions_by_the_builds_clock(on_duckdb:
 
 
 def test_what_breaks_no_rule_is_counted_beside_contracts_that_do(on_duckdb: Warehouse) -> None:
-    """Each row that is bad is named by a test of its own, and all others are counted."""
+    """Each row that is bad is named by a test of its own, and all others are counted.
+
+    A date that says "never" is none: the good contract has no end, and ann has not left.
+    """
     at = "2026-01-20 12:00"
-    good = contract("acme", "google_workspace", PLAN, 8, "120.00")
+    good = contract("acme", "google_workspace", PLAN, 8, "120.00", ends_on=date(9999, 12, 31))
     product(
         on_duckdb,
         "p1",
@@ -161,8 +164,10 @@ def test_what_breaks_no_rule_is_counted_beside_contracts_that_do(on_duckdb: Ware
         contract("acme", "nobody_knows", "Pro", 4, "10.00"),
         people=[employee("acme", "ann", email="ann@acme.com", department="Sales"), employee("acme", "bo")],
     )
-    twice = [employee("acme", "ann"), employee("acme", "ann", email="ann@acme.net"), employee("acme", "bo")]
-    shared = [employee("acme", "cy", email="bo@acme.com")]
+    never, ever = date(1970, 1, 1), date(2020, 7, 30)  # which a vendor calls never, and people do not
+    ann = employee("acme", "ann", left_on=never)
+    twice = [ann, {**ann, "email": "ann@acme.net"}, employee("acme", "bo", left_on=ever)]
+    shared = [employee("acme", "cy", email="bo@acme.com", left_on=date(2030, 12, 31))]
     orgs = [org("acme", "UTC"), org("globex", "Mars/Olympus"), org("initech", None)]
     contracts = on_duckdb.query("select * from landing_product.app_contracts")
     names = list(on_duckdb.columns["product", "app_contracts"])
@@ -198,6 +203,10 @@ def test_what_breaks_no_rule_is_counted_beside_contracts_that_do(on_duckdb: Ware
         ("Overlapping", 8, 0, 8, 2 * 10 + 6 * 30),
         ("Pro", 4, None, None, None),
     ]
+    terms = on_duckdb.query("select count(realisable_on), count(realised_savings) from analytics.license_utilization")
+    assert terms == [(0, 0)]
+    left = on_duckdb.rows("analytics.dim_people", "person_id", "left_on")
+    assert left == [("ann", None), ("bo", ever), ("cy", date(2030, 12, 31))]
 
 
 def test_a_seat_behind_a_source_that_fails_is_unknown_and_costs_nothing(on_duckdb: Warehouse) -> None:

@@ -24,8 +24,8 @@ renamed as (
         minimum_purchased,
 
         -- dates
-        starts_on,
-        ends_on
+        {{ not_never('starts_on') }} as starts_on,
+        {{ not_never('ends_on') }} as ends_on
     from app_contracts
 
 )

@@ -20,11 +20,11 @@ renamed as (
         department,
 
         -- dates
-        started_on,
-        left_on,
-        on_leave_from,
-        on_leave_to,
-        garden_leave_from
+        {{ not_never('started_on') }} as started_on,
+        {{ not_never('left_on') }} as left_on,
+        {{ not_never('on_leave_from') }} as on_leave_from,
+        {{ not_never('on_leave_to') }} as on_leave_to,
+        {{ not_never('garden_leave_from') }} as garden_leave_from
     from employees
 
 )
