@@ -52,6 +52,21 @@
 {% endmacro %}
 
 
+{#
+    Whether an account is in its own app's listing, and not in an identity provider's of who may use what: there every
+    record names its app, and lands with an `app_name`.
+#}
+{% macro is_own_listing(accounts) -%}
+    {%- set assignments = [] -%}
+    {%- if execute -%}
+        {%- for source in graph.sources.values() if 'app_name' in source.columns and 'record_id' in source.columns -%}
+            {%- do assignments.append(source.source_name ~ '.' ~ source.name) -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {{ accounts }}.connector || '.' || {{ accounts }}.stream not in ('{{ assignments | sort | join("', '") }}')
+{%- endmacro %}
+
+
 {% macro typed_columns(node) %}
     {%- set columns = {} -%}
     {%- if execute -%}

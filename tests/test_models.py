@@ -310,6 +310,9 @@ def test_what_a_vendor_may_leave_null_stops_nothing(on_duckdb: Warehouse) -> Non
     }
     used = whole.rows("analytics.user_app_usage where person_class = 'human'", "org_id", "person_id", "active_days_30")
     assert used == [("acme", "alice", 18)]
+    # an identity provider says who may use an app; whatever else lists accounts, who has one
+    assigned = "analytics_intermediate.int_account_states where not is_own_listing"
+    assert whole.rows(assigned, "connector", "stream") == [("okta", "app_users")]
 
 
 def test_an_edited_seed_counts_for_the_past_at_the_next_build(tmp_path: Path) -> None:

@@ -52,9 +52,9 @@ holders as (
     select
         account_states.*,
         coalesce({{ normalized_name('account_states.license_name') }}, '') as license_key,
-        min(case when account_states.connector = account_states.app_id then 1 else 2 end) over (
+        max(case when account_states.is_own_listing then 1 else 0 end) over (
             partition by account_states.org_id, account_states.app_id
-        ) as surest_listing
+        ) as has_own_listing
     from account_states
     left join apps_with_licenses
         on
@@ -88,7 +88,7 @@ seats as (
             else 1
         end as begins
     from holders
-    where license_key <> '' or surest_listing = case when connector = app_id then 1 else 2 end
+    where license_key <> '' or is_own_listing or has_own_listing = 0
 
 ),
 
