@@ -190,11 +190,14 @@
 {%- endmacro %}
 
 
-{# Whether somebody has left by a day. Who is hired again has not, though the product keeps the day of leaving. #}
-{% macro has_left(people, day) -%}
+{#
+    Whether somebody has left by a day, or gone on garden leave if it is told `since` when that is. Who is hired again has
+    not, though the product keeps the date.
+#}
+{% macro has_left(people, day, since='left_on') -%}
     (
-        coalesce({{ people }}.left_on <= {{ day }}, false)
-        and coalesce({{ people }}.started_on <= {{ people }}.left_on or {{ people }}.started_on > {{ day }}, true)
+        coalesce({{ people }}.{{ since }} <= {{ day }}, false)
+        and coalesce({{ people }}.started_on <= {{ people }}.{{ since }} or {{ people }}.started_on > {{ day }}, true)
     )
 {%- endmacro %}
 

@@ -634,9 +634,9 @@ class Recount:
         gone = {"left_company": 0, "lost_access": 0, "stopped_using": 0}
         for person_id in before - now:
             person = self._people[org_id, person_id]
-            left = min(person["left_on"] or date.max, person.get("garden_leave_from") or date.max)
+            end = start + BLOCK - timedelta(days=1)
             key = (org_id, app_id, person_id)
-            if left < start + BLOCK:
+            if has_left(person, end) or has_left(person, end, "garden_leave_from"):
                 gone["left_company"] += 1
             elif self.evidence[key] & self.listings[org_id, app_id] and key not in self.admitted:
                 gone["lost_access"] += 1
@@ -743,15 +743,16 @@ def is_on_leave(person: Row, day: date) -> bool:
     return since is not None and since <= day <= (person["on_leave_to"] or date.max)
 
 
-def has_left(person: Row, day: date) -> bool:
+def has_left(person: Row, day: date, since: str = "left_on") -> bool:
     """Unless hired again since."""
-    is_back = person["started_on"] is not None and (person["left_on"] or date.max) < person["started_on"] <= day
-    return person["left_on"] is not None and person["left_on"] <= day and not is_back
+    left = person.get(since) or date.max
+    is_back = person["started_on"] is not None and left < person["started_on"] <= day
+    return left <= day and not is_back
 
 
 def _is_at_work(person: Row, day: date) -> bool:
     has_begun = person["started_on"] is None or person["started_on"] <= day
-    is_sent_home = (person.get("garden_leave_from") or date.max) <= day
+    is_sent_home = has_left(person, day, "garden_leave_from")
     return has_begun and not has_left(person, day) and not is_sent_home and not is_on_leave(person, day)
 
 

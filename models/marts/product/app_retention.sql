@@ -193,7 +193,10 @@ leavers as (
         gone.app_id,
         gone.block_start_date,
         case
-            when least(people.left_on, people.garden_leave_from) <= gone.block_start_date + 27 then 'left_company'
+            when
+                {{ has_left('people', 'gone.block_start_date + 27') }}
+                or {{ has_left('people', 'gone.block_start_date + 27', 'garden_leave_from') }}
+                then 'left_company'
             when listed.person_id is not null and able.person_id is null then 'lost_access'
             else 'stopped_using'
         end as reason

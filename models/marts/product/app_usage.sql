@@ -189,11 +189,7 @@ at_work as (
         people.person_class = 'human'
         and coalesce(people.started_on <= as_of_dates.as_of_date, true)
         and not {{ has_left('people', 'as_of_dates.as_of_date') }}
-        and not coalesce(
-            people.garden_leave_from between coalesce(people.started_on, people.garden_leave_from)
-            and as_of_dates.as_of_date,
-            false
-        )
+        and not {{ has_left('people', 'as_of_dates.as_of_date', 'garden_leave_from') }}
         and not (
             coalesce(people.on_leave_from <= as_of_dates.as_of_date, false)
             and coalesce(people.on_leave_to >= as_of_dates.as_of_date, true)
