@@ -134,7 +134,7 @@ class LicenseRecount(Recount):
     def _settings(self, org_id: str) -> list[Row]:
         return [row for row in self.truth.product["usage_settings"] if row["org_id"] == org_id]
 
-    def _exempt_until(self, account: TrueAccount) -> list[date | None]:
+    def _exempt_until(self, account: TrueAccount | TrueEvent) -> list[date | None]:
         """The last days of the account's exemptions, None for those without an end."""
         return [
             row["expires_on"]
@@ -301,7 +301,7 @@ class LicenseRecount(Recount):
 
     # ---- people who left
 
-    def _is_held_by_law(self, account: TrueAccount) -> bool:
+    def _is_held_by_law(self, account: TrueAccount | TrueEvent) -> bool:
         """Exempt until a day that has not passed: the only exemption that outlives a job."""
         today = self._day(account.org_id, self.now)
         return any(until is not None and today <= until for until in self._exempt_until(account))
@@ -323,6 +323,8 @@ class LicenseRecount(Recount):
             owner = (event.org_id, event.person_id or "")
             is_human = event.is_activity and event.account_kind == "employee"
             if owner not in left or not is_human or self._day(event.org_id, event.occurred_at) <= left[owner] + GRACE:
+                continue
+            if self._is_held_by_law(event):
                 continue
             # Zoom's log names an account by its e-mail, which is all there is of one that was deleted
             is_nameless = event.connector == "zoom" and (event.connection_id, event.account_id) not in listed

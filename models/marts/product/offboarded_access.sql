@@ -119,7 +119,6 @@ left_open as (
         leavers.person_id,
         accounts.app_id,
         accounts.account_id,
-        accounts.user_email,
         accounts.connection_id,
         accounts.stream,
         leavers.overdue_at,
@@ -208,22 +207,45 @@ ranked as (
 
 ),
 
+-- what accounts are called: in one app's listing, or at all
+addresses as (
+
+    select
+        connection_id,
+        account_id as account_key,
+        app_id,
+        user_email
+    from accounts
+    union all
+    select
+        connection_id,
+        account_key,
+        null as app_id,
+        user_email
+    from people_of_accounts
+
+),
+
 -- a legal hold, a mailbox that others read: allowed by name, and for a time only
 exempted as (
 
     select distinct
-        left_open.org_id,
-        left_open.person_id,
-        left_open.app_id,
-        left_open.account_id
-    from left_open
-    inner join leavers
-        on left_open.org_id = leavers.org_id and left_open.person_id = leavers.person_id
+        leavers.org_id,
+        leavers.person_id,
+        exemptions.app_id,
+        people_of_accounts.account_id
+    from leavers
+    inner join people_of_accounts
+        on leavers.org_id = people_of_accounts.org_id and leavers.person_id = people_of_accounts.person_id
+    inner join addresses
+        on
+            people_of_accounts.connection_id = addresses.connection_id
+            and people_of_accounts.account_key = addresses.account_key
     inner join exemptions
         on
-            left_open.org_id = exemptions.org_id
-            and left_open.app_id = exemptions.app_id
-            and left_open.user_email = exemptions.user_email
+            people_of_accounts.org_id = exemptions.org_id
+            and addresses.user_email = exemptions.user_email
+            and coalesce(addresses.app_id, exemptions.app_id) = exemptions.app_id
     where exemptions.expires_on >= leavers.today
 
 ),
