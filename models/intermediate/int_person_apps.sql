@@ -31,7 +31,7 @@ time_zones as (
 ),
 
 -- known as far as everything that ever showed the person in the app has told: the connection's events, and the listing
--- that the account came from
+-- that the account came from; a connection without events has none to tell
 judged_evidence as (
 
     select
@@ -45,6 +45,7 @@ judged_evidence as (
         evidence.open_account_count,
         app_sources.starts_on,
         case
+            when not app_sources.has_events then null
             when app_sources.complete_on is null then cast('2000-01-01' as date)
             when evidence.shown_by = 'events' then app_sources.complete_on
             when streams.complete_through is null then cast('2000-01-01' as date)
@@ -98,7 +99,7 @@ person_apps as (
         min(access_from) as access_from,
         max(starts_on) as history_from,
         count(distinct case when starts_on is not null then connection_id end) as source_count,
-        min(known_through) as known_through,
+        coalesce(min(known_through), cast('2000-01-01' as date)) as known_through,
         sum(open_account_count) as open_account_count
     from judged_evidence
     group by 1, 2, 3
