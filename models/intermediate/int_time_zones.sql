@@ -6,43 +6,30 @@ org_versions as (
 
 ),
 
-numbered as (
+versions as (
+
+    select
+        org_id,
+        time_zone,
+        has_known_time_zone as is_known,
+        max(case when has_known_time_zone then 1 else 0 end) over (partition by org_id) = 1 as has_known_time_zone,
+        dbt_valid_from as told_at,
+        dbt_valid_to as told_until
+    from org_versions
+
+),
+
+-- the last known one lasts, whatever comes after it, and the first has been so ever since
+in_force as (
 
     select
         org_id,
         time_zone,
         has_known_time_zone,
-        dbt_valid_from as told_at,
-        row_number() over (partition by org_id order by dbt_valid_from, dbt_valid_to nulls last) as version
-    from org_versions
-
-),
-
-first_known as (
-
-    select
-        org_id,
-        min(version) as version
-    from numbered
-    where has_known_time_zone
-    group by 1
-
-),
-
--- a customer that was read before its time zone was known has been in the first one that was ever since
-in_force as (
-
-    select
-        numbered.org_id,
-        numbered.time_zone,
-        numbered.told_at,
-        numbered.version,
-        first_known.version is not null as has_known_time_zone,
-        row_number() over (partition by numbered.org_id order by numbered.version) as place
-    from numbered
-    left join first_known
-        on numbered.org_id = first_known.org_id
-    where numbered.version >= coalesce(first_known.version, 1)
+        told_at,
+        row_number() over (partition by org_id order by told_at, told_until nulls last) as version
+    from versions
+    where is_known or not has_known_time_zone
 
 ),
 
@@ -53,9 +40,9 @@ begun as (
         time_zone,
         has_known_time_zone,
         version,
-        case when place = 1 then cast('0001-01-01' as timestamp) else told_at end as valid_from,
+        case when version = 1 then cast('0001-01-01' as timestamp) else told_at end as valid_from,
         case
-            when place = 1 then cast('0001-01-01' as date) else {{ local_date('told_at', 'time_zone') }} + 1
+            when version = 1 then cast('0001-01-01' as date) else {{ local_date('told_at', 'time_zone') }} + 1
         end as first_date
     from in_force
 
