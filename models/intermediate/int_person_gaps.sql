@@ -24,6 +24,12 @@ source_days as (
 
 ),
 
+person_apps as (
+
+    select * from {{ ref('int_person_apps') }}
+
+),
+
 -- what comes after the last day that was told is no gap: nothing is said of it
 gaps as (
 
@@ -66,6 +72,13 @@ final as (
             gaps.org_id = sources_of_people.org_id
             and gaps.app_id = sources_of_people.app_id
             and gaps.connection_id = sources_of_people.connection_id
+    -- days before all of the person's sources could tell do not count at all: see is_told()
+    inner join person_apps
+        on
+            sources_of_people.org_id = person_apps.org_id
+            and sources_of_people.app_id = person_apps.app_id
+            and sources_of_people.person_id = person_apps.person_id
+            and gaps.usage_date >= person_apps.history_from
     group by 1, 2, 3, 4
 
 )
