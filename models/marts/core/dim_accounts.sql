@@ -155,6 +155,7 @@ org_domains as (
         org_id,
         lower(part) as domain
     from ({{ split_rows('orgs', ['org_id'], 'email_domains', ',') }}) as listed_domains
+    where part <> ''
 
 ),
 
@@ -177,7 +178,11 @@ classed as (
             when matched.employee_id is not null then 'human'
             when matched.account_kind in ('shared', 'external') then matched.account_kind
             when named.account_kind is not null then named.account_kind
-            when matched.domain <> '' and org_domains.domain is null then 'external'
+            when
+                matched.domain <> ''
+                and org_domains.domain is null
+                and matched.org_id in (select owners.org_id from org_domains as owners)
+                then 'external'
             else 'unknown'
         end as person_class
     from matched
