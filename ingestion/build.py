@@ -124,11 +124,13 @@ class Builder:
         ]
 
     def _forget_stale_parse(self) -> None:
-        """union_vendors() lists the staging folders while dbt parses; dbt's partial parsing does not see a new one."""
+        """What dbt's partial parsing does not see: a new staging folder, which union_vendors() lists while dbt parses,
+        and a new snapshot in a file that was there.
+        """
         parsed = self._settings.target_path / "partial_parse.msgpack"
-        staging = self._settings.project / "models" / "staging"
-        folders = [staging, *(path for path in staging.iterdir() if path.is_dir())]
-        if parsed.exists() and max(folder.stat().st_mtime for folder in folders) > parsed.stat().st_mtime:
+        staging, snapshots = (self._settings.project / name for name in ("models/staging", "snapshots"))
+        looked_at = [staging, *(path for path in staging.iterdir() if path.is_dir()), *snapshots.glob("*.yml")]
+        if parsed.exists() and max(path.stat().st_mtime for path in looked_at) > parsed.stat().st_mtime:
             parsed.unlink()
 
     def _read(self, result: dbtRunnerResult) -> Built:

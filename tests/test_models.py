@@ -214,6 +214,31 @@ def test_an_account_that_turns_out_to_be_somebodys_moves_with_its_history(on_duc
     assert on_duckdb.query(stranger) == [("external",)]
 
 
+def test_whom_the_product_deletes_keeps_the_past_without_a_name_and_has_left(on_duckdb: Warehouse) -> None:
+    land_people(on_duckdb)
+    _, tables = next(arrivals())
+    on_duckdb.land("google_workspace", "g1", tables)
+    on_duckdb.build(of="app_usage_daily user_app_usage dim_people")
+    days = on_duckdb.contents("app_usage_daily")
+    person = "analytics.dim_people where person_id = 'alice'", "user_email", "full_name", "person_class", "left_on"
+    user = "analytics.user_app_usage where person_id = 'alice'", "user_email", "active_days_30"
+    assert on_duckdb.rows(*person) == [("alice@acme.com", "Alice", "human", None)]
+    assert on_duckdb.rows(*user) == [("alice@acme.com", 18)]
+
+    on_duckdb.land("product", "p2", {"orgs": [org("acme")], "employees": [employee("acme", "bob")]})
+    on_duckdb.build(of="app_usage_daily user_app_usage dim_people")
+    assert on_duckdb.contents("app_usage_daily") == days
+    assert on_duckdb.rows(*person) == [(None, None, "human", date(2026, 1, 20))]
+    assert on_duckdb.rows(*user) == [(None, 18)]
+    remembered = on_duckdb.query("select * from analytics_snapshots.email_owners_snapshot")
+    assert "alice@acme.com" not in str(remembered)
+
+    land_people(on_duckdb)
+    on_duckdb.build(of="app_usage_daily user_app_usage dim_people")
+    assert on_duckdb.contents("app_usage_daily") == days
+    assert on_duckdb.rows(*person) == [("alice@acme.com", "Alice", "human", None)]
+
+
 def test_an_org_without_a_usable_time_zone_is_counted_in_utc_and_named(on_duckdb: Warehouse) -> None:
     orgs = [org("acme", None), org("globex", "Mars/Olympus"), org("initech", "Asia/Kolkata")]
     on_duckdb.land("product", "p1", {"orgs": orgs, "employees": [employee(row["org_id"], "ann") for row in orgs]})

@@ -24,6 +24,12 @@ person_emails as (
 
 ),
 
+forgotten as (
+
+    select * from {{ ref('int_forgotten_people') }}
+
+),
+
 role_names as (
 
     select * from {{ ref('role_names') }}
@@ -87,6 +93,30 @@ ranked as (
 
 ),
 
+-- whose an address is, or was before the product deleted its owner
+owners as (
+
+    select
+        org_id,
+        user_email,
+        person_id,
+        matched_by
+    from person_emails
+    union all
+    select distinct
+        keys.org_id,
+        keys.user_email,
+        forgotten.person_id,
+        forgotten.matched_by
+    from keys
+    inner join forgotten
+        on keys.org_id = forgotten.org_id and md5(keys.user_email) = forgotten.email_hash
+    left join person_emails
+        on keys.org_id = person_emails.org_id and keys.user_email = person_emails.user_email
+    where person_emails.person_id is null
+
+),
+
 -- the identity provider says which of its users has which name in an app
 provided as (
 
@@ -94,12 +124,12 @@ provided as (
         logins.org_id,
         logins.app_id,
         lower(trim(logins.user_name)) as user_email,
-        min(person_emails.person_id) as person_id
+        min(owners.person_id) as person_id
     from accounts as logins
     inner join listed as provider_accounts
         on logins.connection_id = provider_accounts.connection_id and logins.account_id = provider_accounts.account_id
-    inner join person_emails
-        on provider_accounts.org_id = person_emails.org_id and provider_accounts.user_email = person_emails.user_email
+    inner join owners
+        on provider_accounts.org_id = owners.org_id and provider_accounts.user_email = owners.user_email
     where logins.user_name like '%@%'
     group by 1, 2, 3
 
@@ -117,10 +147,10 @@ matched as (
         ranked.account_kind,
         split_part(ranked.user_email, '@', 1) as local_part,
         split_part(ranked.user_email, '@', 2) as domain,
-        coalesce(provided.person_id, person_emails.person_id) as employee_id,
+        coalesce(provided.person_id, owners.person_id) as employee_id,
         case
             when provided.person_id is not null then 'identity_provider'
-            else person_emails.matched_by
+            else owners.matched_by
         end as matched_by
     from ranked
     left join provided
@@ -128,8 +158,8 @@ matched as (
             ranked.org_id = provided.org_id
             and ranked.app_id = provided.app_id
             and ranked.user_email = provided.user_email
-    left join person_emails
-        on ranked.org_id = person_emails.org_id and ranked.user_email = person_emails.user_email
+    left join owners
+        on ranked.org_id = owners.org_id and ranked.user_email = owners.user_email
     where ranked.key_rank = 1
 
 ),

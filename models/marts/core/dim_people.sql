@@ -12,6 +12,12 @@ accounts as (
 
 ),
 
+forgotten as (
+
+    select * from {{ ref('int_forgotten_people') }}
+
+),
+
 people as (
 
     select
@@ -47,6 +53,22 @@ people as (
         1 as listing
     from accounts
     where matched_by is null
+    group by 1, 2
+    union all
+    select
+        org_id,
+        person_id,
+        null as user_email,
+        null as full_name,
+        null as department,
+        'human' as person_class,
+        null as started_on,
+        max(left_on) as left_on,
+        null as on_leave_from,
+        null as on_leave_to,
+        null as garden_leave_from,
+        1 as listing
+    from forgotten
     group by 1, 2
 
 ),
