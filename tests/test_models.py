@@ -278,9 +278,12 @@ def test_a_customer_that_moves_keeps_the_days_that_are_over(on_duckdb: Warehouse
     # it is in Tokyo since this build, and neither what happened before nor what comes late of that is
     moved = used("Asia/Tokyo", "g2", "2026-01-22 12:00", "2026-01-21 20:00", "2026-01-12 03:00")
     assert moved == [*begun, date(2026, 1, 11), date(2026, 1, 21)]
-    settled = used("Asia/Tokyo", "g3", "2026-01-24 12:00", "2026-01-23 20:00", "2026-01-13 03:00")
+    settled = used("Mars/Olympus", "g3", "2026-01-24 12:00", "2026-01-23 20:00", "2026-01-13 03:00")
     assert settled == [date(2026, 1, day) for day in (9, 11, 12, 21, 24)]
     assert on_duckdb.rows("analytics.data_freshness", "complete_through") == [(date(2026, 1, 23),)]
+    # where that is the product no longer says
+    assert used(None, "g4", "2026-01-25 16:00", "2026-01-24 20:00") == [*settled, date(2026, 1, 25)]
+    assert on_duckdb.rows("analytics.data_freshness", "complete_through") == [(date(2026, 1, 25),)]
 
     step_by_step = on_duckdb.contents(*DAYS.split())
     on_duckdb.build("--full-refresh", of=DAYS)

@@ -6,48 +6,27 @@ orgs as (
 
 ),
 
-fetches as (
+given_time_zones as (
 
-    select * from {{ ref('stg_fetches') }}
+    select * from {{ ref('int_given_time_zones') }}
 
 ),
 
 time_zones as (
 
-    select * from {{ ref('time_zones') }}
+    select * from {{ ref('int_time_zones') }}
 
 ),
 
--- an org that the product does not know yet is read, and counted, all the same
 named as (
 
     select
         org_id,
         max(org_name) as org_name,
-        max(time_zone) as given_time_zone,
         max(email_domains) as email_domains,
         max(currency) as currency,
-        coalesce(max(working_days), '[1,2,3,4,5]') as working_days
-    from (
-        select
-            org_id,
-            org_name,
-            time_zone,
-            email_domains,
-            currency,
-            working_days
-        from orgs
-        union all
-        select
-            org_id,
-            null as org_name,
-            null as time_zone,
-            null as email_domains,
-            null as currency,
-            null as working_days
-        from fetches
-    ) as every_org
-    where org_id is not null
+        max(working_days) as working_days
+    from orgs
     group by 1
 
 ),
@@ -55,17 +34,17 @@ named as (
 zoned as (
 
     select
-        named.org_id,
+        given_time_zones.org_id,
         named.org_name,
-        named.given_time_zone,
         named.email_domains,
         named.currency,
-        named.working_days,
-        coalesce(time_zones.time_zone, 'UTC') as time_zone,
-        time_zones.time_zone is not null as has_known_time_zone
-    from named
-    left join time_zones
-        on named.given_time_zone = time_zones.time_zone
+        coalesce(named.working_days, '[1,2,3,4,5]') as working_days,
+        time_zones.time_zone
+    from given_time_zones
+    inner join time_zones
+        on given_time_zones.org_id = time_zones.org_id and time_zones.valid_to = cast('9999-12-31' as timestamp)
+    left join named
+        on given_time_zones.org_id = named.org_id
 
 )
 
