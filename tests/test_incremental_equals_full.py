@@ -119,9 +119,10 @@ class History:
 
     @property
     def has_moves(self) -> bool:
-        """A customer went from one time zone to another: only the builds on the way can know when."""
+        """A customer went from one time zone to another, or lost somebody: only the builds on the way can know when."""
         known = [{step.zones[org_id] for step in self.steps} - {None} for org_id in self.orgs]
-        return any(len(zones) > 1 for zones in known)
+        *earlier, last = ({(person["org_id"], person["person_id"]) for person in step.people} for step in self.steps)
+        return any(len(zones) > 1 for zones in known) or not last.issuperset(set().union(*earlier))
 
     def whole(self) -> dict[str, Tables]:
         """All that ever landed, by connector."""
@@ -265,7 +266,8 @@ def histories(draw: Draw) -> History:
                 load.is_cut_off = slow and draw(st.booleans())
                 (step if load.is_cut_off or not slow else steps[begun + 1]).loads.append(load)
         step.loads = draw(st.permutations(step.loads))
-        step.people = [person for org_id in orgs for person in people(draw, org_id)]
+        is_whole = begun == len(steps) - 1 and draw(st.integers(0, 3)) > 0
+        step.people = [person for org_id in orgs for person in people(draw, org_id, is_whole=is_whole)]
         step.stops_after = draw(st.sampled_from([None, *LAST_MODELS])) if begun < len(steps) - 1 else None
     history = History(orgs, steps, {org_id: extras(draw) for org_id in orgs})
     assume("HISTORIES" in os.environ or is_eventful(history))
@@ -302,10 +304,10 @@ def extras(draw: Draw) -> Extras:
     )
 
 
-def people(draw: Draw, org_id: str) -> list[Row]:
-    """HR's list as it is at a step: addresses are somebody's, or no longer."""
+def people(draw: Draw, org_id: str, *, is_whole: bool) -> list[Row]:
+    """HR's list as it is at a step: addresses are somebody's, or no longer, and people are missing."""
     aliases = {"ann": ["ann@home.net"], "bob": [f"cid@{org_id}.com", f"noreply@{org_id}.com"]}
-    listed = [name for name in PEOPLE if name == "ann" or draw(st.integers(0, 5))]
+    listed = [name for name in PEOPLE if name == "ann" or is_whole or draw(st.integers(0, 5))]
     rows = []
     for name in listed:
         known = [f'"{alias}"' for alias in aliases.get(name, []) if draw(st.booleans())]
