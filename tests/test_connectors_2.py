@@ -1302,14 +1302,15 @@ def staged(whole: Whole) -> Iterator[Warehouse]:
             environment.setenv(name, "")  # put back afterwards
         warehouse = Warehouse(whole.lake.folder)
         folders = [f"path:models/staging/{name}" for name in VENDORS]
-        warehouse.build("--select", "activity_types", "stg_loads", "stg_fetches", *folders)
+        warehouse.build("--select", *folders, "+int_events")
         yield warehouse
 
 
 @pytest.mark.parametrize("name", EVENTS)
 def test_events_are_staged_in_the_common_shape(staged: Warehouse, name: str) -> None:
     columns = "stream, user_email, app_name, source_kind, event_code, activity, status"
-    rows = staged.query(f"select {columns} from analytics_staging.stg_{name}__events order by all nulls last")
+    events = f"analytics_intermediate.int_events where connector = '{name}'"
+    rows = staged.query(f"select {columns} from {events} order by all nulls last")
     assert rows == EVENTS[name]
 
 

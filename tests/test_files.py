@@ -683,9 +683,9 @@ def test_events_of_files_are_staged_in_the_common_shape(
     from tests.models_support import Warehouse
 
     warehouse = Warehouse(lake.folder)
-    warehouse.build("--select", "activity_types", "stg_loads", "stg_fetches", "path:models/staging/files")
+    warehouse.build("--select", "+int_events")
     columns = "account_id, user_email, actor_kind, app_name, source_kind, event_code, activity, status, user_agent"
-    rows = warehouse.query(f"select {columns} from analytics_staging.stg_files__events order by event_id")
+    rows = warehouse.query(f"select {columns} from analytics_intermediate.int_events order by event_id")
     assert rows == [
         (None, "user1@acme.example", "unknown", "Notion", "direct", "login", "Logon", "success", None),
         ("a1", "user2@acme.example", "admin", "Notion", "sso", "logout", "Logoff", "failure", "Firefox"),
