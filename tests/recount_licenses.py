@@ -166,8 +166,10 @@ class LicenseRecount(Recount):
         if (assigned and (day - assigned).days < 60) or (person and is_on_leave(person, day)):
             return "grace"
         access = self.access.get(key)
-        is_seen_from_the_start = access is not None and self._history_start(seat.org_id) <= access
-        return "never_used" if used is None and is_seen_from_the_start else "idle"
+        start, idle_after = self._history_start(seat.org_id), self._idle_after(seat.org_id, seat.app_id)
+        if used is None and access is not None and start <= access:
+            return "never_used"
+        return "unknown" if used is None and (day - start).days + 1 < 0.9 * idle_after else "idle"
 
     def _is_held(self, seat: Seat, day: date) -> bool:
         assigned = self._assigned_on(seat.account)

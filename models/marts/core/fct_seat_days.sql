@@ -276,6 +276,7 @@ joined as (
             false
         ) as usage_known,
         coalesce(person_apps.history_from <= person_apps.access_from, false) as is_seen_from_the_start,
+        coalesce(app_sources.has_events, true) as has_events,
         person_apps.history_from,
         person_apps.source_count,
         greatest(
@@ -376,6 +377,14 @@ final as (
             when {{ days_between('last_used_date', 'seat_date') }} < idle_after_days then 'active'
             when {{ days_between('assigned_on', 'seat_date') }} < grace_days or is_on_leave then 'grace'
             when not {{ is_told('idle_after_days', 'seat_date', 'untold_count') }} then 'unknown'
+            -- of days before the sources began nobody told: too few have been since to call anything idle
+            when
+                has_events
+                and last_used_date is null
+                and not is_seen_from_the_start
+                and {{ days_between('history_from', 'seat_date') }} + 1
+                < {{ var('min_complete_ratio') }} * idle_after_days
+                then 'unknown'
             when last_used_date is null and is_seen_from_the_start then 'never_used'
             else 'idle'
         end as seat_state,
