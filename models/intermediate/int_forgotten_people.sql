@@ -27,24 +27,33 @@ listed as (
 
 ),
 
-gone as (
+unlisted as (
 
     select
-        owners.org_id,
-        owners.email_hash,
-        owners.person_id,
-        owners.matched_by,
-        max({{ local_date('owners.dbt_valid_to', 'time_zones.time_zone') }}) over (
-            partition by owners.org_id, owners.person_id
-        ) as left_on,
-        row_number() over (
-            partition by owners.org_id, owners.email_hash order by owners.dbt_valid_to desc, owners.person_id asc
-        ) as recency
+        owners.*,
+        max(owners.dbt_valid_to) over (partition by owners.org_id, owners.person_id) as missed_at
     from owners
     left join listed
         on owners.org_id = listed.org_id and owners.person_id = listed.person_id
-    {{ join_time_zone('time_zones', 'owners.org_id', 'owners.dbt_valid_to') }}
     where owners.dbt_valid_to is not null and listed.person_id is null
+
+),
+
+-- what was taken from somebody before was not that person's any more
+kept as (
+
+    select
+        unlisted.org_id,
+        unlisted.email_hash,
+        unlisted.person_id,
+        unlisted.matched_by,
+        {{ local_date('unlisted.missed_at', 'time_zones.time_zone') }} as left_on,
+        row_number() over (
+            partition by unlisted.org_id, unlisted.email_hash order by unlisted.missed_at desc, unlisted.person_id asc
+        ) as recency
+    from unlisted
+    {{ join_time_zone('time_zones', 'unlisted.org_id', 'unlisted.missed_at') }}
+    where unlisted.dbt_valid_to = unlisted.missed_at
 
 ),
 
@@ -56,7 +65,7 @@ final as (
         person_id,
         matched_by,
         left_on
-    from gone
+    from kept
     where recency = 1
 
 )
