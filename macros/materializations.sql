@@ -34,43 +34,35 @@
 {% endmacro %}
 
 {#
-    On DuckDB in slices of loads, in one transaction: a slice is sorted in memory, where years of events at once are
-    sorted on disk, twice as long for each of them.
+    On DuckDB in slices of loads: a slice is sorted in memory, where years of events at once are sorted on disk, twice as
+    long for each of them. All are one transaction, for what is read is told by the number that all of these loads have.
 #}
 {% macro duckdb__stage_incrementally() %}
     {%- set target = this.incorporate(type='table') -%}
     {%- set fresh = make_temp_relation(target) -%}
-    {%- set existing = load_cached_relation(this) -%}
     {%- set slices = slices_of_unread_loads(connector_of(model)) -%}
     {%- set goes_on = is_incremental() -%}
-    {{ run_hooks(pre_hooks, inside_transaction=False) }}
-    {{ run_hooks(pre_hooks, inside_transaction=True) }}
-    {%- for slice in slices or [none] %}
-        {%- set copies = compiled_code -%}
-        {%- if slice -%}
-            {%- set copies = copies | replace(within_loads(slices[0][0], slices[-1][1]), within_loads(*slice)) -%}
-        {%- endif -%}
-        {%- if loop.first and not goes_on %}
-            {% call statement('main') -%}
-                {%- if existing is not none %}drop {{ existing.type }} {{ existing }};{% endif %}
-                {{ create_table_as(False, target, copies) }}
-            {%- endcall %}
-        {%- else %}
-            {% call statement('fresh') %}{{ create_table_as(True, fresh, copies) }}{% endcall %}
-            {% call statement('main') -%}
-                {{ get_incremental_latest_copy_sql({
-                    'target_relation': target,
-                    'temp_relation': fresh,
-                    'dest_columns': process_schema_changes('append_new_columns', fresh, this)
-                }) }};
-                drop table {{ fresh }}
-            {%- endcall %}
-        {%- endif %}
-    {%- endfor %}
-    {% do persist_docs(target, model) %}
-    {{ run_hooks(post_hooks, inside_transaction=True) }}
-    {{ adapter.commit() }}
-    {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {% call in_one_transaction(target) %}
+        {%- for slice in slices or [none] %}
+            {%- set copies = compiled_code -%}
+            {%- if slice -%}
+                {%- set copies = copies | replace(within_loads(slices[0][0], slices[-1][1]), within_loads(*slice)) -%}
+            {%- endif -%}
+            {%- if loop.first and not goes_on %}
+                {% call statement('main') %}{{ replacement(target, copies) }}{% endcall %}
+            {%- else %}
+                {% call statement('fresh') %}{{ create_table_as(True, fresh, copies) }}{% endcall %}
+                {% call statement('main') -%}
+                    {{ get_incremental_latest_copy_sql({
+                        'target_relation': target,
+                        'temp_relation': fresh,
+                        'dest_columns': process_schema_changes('append_new_columns', fresh, this)
+                    }) }};
+                    drop table {{ fresh }}
+                {%- endcall %}
+            {%- endif %}
+        {%- endfor %}
+    {% endcall %}
     {{ return({'relations': [target]}) }}
 {% endmacro %}
 
@@ -138,16 +130,24 @@
 
 {% macro replaced(kind) %}
     {%- set target = this.incorporate(type=kind) -%}
+    {% call in_one_transaction(target) %}
+        {% call statement('main') %}{{ replacement(target, compiled_code) }}{% endcall %}
+    {% endcall %}
+    {{ return({'relations': [target]}) }}
+{% endmacro %}
+
+{% macro replacement(target, sql) %}
     {%- set existing = load_cached_relation(this) -%}
+    {%- if existing is not none %}drop {{ existing.type }} {{ existing }};{% endif %}
+    {{ create_view_as(target, sql) if target.type == 'view' else create_table_as(False, target, sql) }}
+{% endmacro %}
+
+{% macro in_one_transaction(target) %}
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
-    {% call statement('main') -%}
-        {%- if existing is not none %}drop {{ existing.type }} {{ existing }};{% endif %}
-        {{ create_table_as(False, target, compiled_code) if kind == 'table' else create_view_as(target, compiled_code) }}
-    {%- endcall %}
+    {{ caller() }}
     {% do persist_docs(target, model) %}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {{ adapter.commit() }}
     {{ run_hooks(post_hooks, inside_transaction=False) }}
-    {{ return({'relations': [target]}) }}
 {% endmacro %}

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from tests.flow_support import copy_project, differences
 from tests.models_support import (
     AS_TOLD,
+    GOOGLE,
     Row,
     Warehouse,
     contract,
@@ -32,6 +33,7 @@ from tests.models_support import (
     fetches,
     google_license,
     google_user,
+    login,
     org,
     utc,
 )
@@ -447,6 +449,30 @@ def test_a_history_built_step_by_step_ends_as_one_built_at_once(
         "select sum(event_count) from analytics.fct_app_usage_daily where app_id = 'google_workspace' and org_id = "
     )
     assert at_once.query(f"{counted} 'neighbour'") == at_once.query(f"{counted} '{history.orgs[0]}'")
+
+
+def test_of_slices_that_a_failure_cuts_off_none_is_staged(new_warehouse: Callable[[], Warehouse]) -> None:
+    """What is staged of loads that are numbered together counts as read: half of them would never be staged."""
+    warehouse = new_warehouse()
+    landed = [f"g{number}" for number in range(1, 4)]
+    for load_id in landed:
+        names = (f"{number} of {load_id}" for number in range(11))
+        logins = [login(*GOOGLE, "ann@acme.com", "2026-01-05 12:00", key=name) for name in names]
+        warehouse.land("google_workspace", load_id, {"login": logins})
+    table = "landing_google_workspace.login"
+    warehouse.execute(f"alter table {table} rename to every_login")
+    warehouse.execute(
+        f"create view {table} as select * replace ("
+        "case when _dlt_load_id = 'g3' then error('cut off') else event_name end as event_name"
+        ") from landing_google_workspace.every_login"
+    )
+    with pytest.raises(AssertionError, match="cut off"):
+        warehouse.build(of="stg_google_workspace__events")
+    warehouse.execute(f"drop view {table}")
+    warehouse.execute("alter table landing_google_workspace.every_login rename to login")
+    warehouse.build(of="stg_google_workspace__events")
+    staged = "select load_id, count(*) from analytics_staging.stg_google_workspace__events group by 1 order by 1"
+    assert warehouse.query(staged) == [(load_id, 11) for load_id in landed]
 
 
 @drawn
