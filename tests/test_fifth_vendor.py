@@ -10,6 +10,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from ingestion.build import Builder
+from ingestion.config import Settings
 from tests.flow_support import FIXTURES, PROJECT, NewSite, Site, copy_project, run
 from tests.support import Answer, Request, vendor
 
@@ -83,3 +87,21 @@ def test_a_vendor_is_one_python_file_one_staging_folder_and_one_seed_row(new_sit
     assert (bob["active_days_30"], bob["usage_known"], bob["usage_band"]) == (0, True, "not_used")
     days = {key[2]: row["dau"] for key, row in site.published()["app_usage_daily"].items()}
     assert (days[date(2026, 1, 29)], days[date(2026, 1, 30)], days[date(2026, 1, 28)]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("newer", ["models/staging", "models/staging/zoom", "snapshots/_snapshots.yml"])
+def test_what_partial_parsing_overlooks_has_the_project_parsed_whole(tmp_path: Path, newer: str) -> None:
+    settings = Settings(tmp_path / "project", tmp_path / "home", "duckdb", NOW, is_now_given=False)
+    paths = [settings.project / name for name in ("models/staging/zoom", "snapshots")]
+    for path in (*paths, settings.target_path):
+        path.mkdir(parents=True)
+    parsed, snapshots = settings.target_path / "partial_parse.msgpack", paths[1] / "_snapshots.yml"
+    for path in (snapshots, *paths, paths[0].parent, parsed):
+        path.touch()
+        os.utime(path, (1, 1))
+    builder = Builder(settings)
+    builder._forget_stale_parse()
+    assert parsed.exists()
+    os.utime(settings.project / newer, (2, 2))
+    builder._forget_stale_parse()
+    assert not parsed.exists()
