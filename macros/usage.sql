@@ -19,6 +19,17 @@
 {%- endmacro %}
 
 
+{# The figure of the surest of the sources that gave one; of those that are as sure, the highest. #}
+{% macro of_the_surest(figure) -%}
+    coalesce(
+        {%- for kind in source_kinds() %}
+        max(case when source_rank = {{ loop.index }} then {{ figure }} end),
+        {%- endfor %}
+        max({{ figure }})
+    )
+{%- endmacro %}
+
+
 {# By which definitions a row was counted: those of the models, and the seeds that decide what counts. #}
 {% macro definition_version() -%}
     '{{ var('metrics_version') }}.{{ version_of_seeds(

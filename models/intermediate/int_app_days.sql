@@ -19,7 +19,7 @@ app_days as (
         app_sources.app_id,
         source_days.usage_date,
         count(*) as source_count,
-        sum(case when source_days.is_complete then 1 else 0 end) as complete_count
+        cast(sum(case when source_days.is_complete then 1 else 0 end) as bigint) as complete_count
     from app_sources
     inner join source_days
         on app_sources.connection_id = source_days.connection_id

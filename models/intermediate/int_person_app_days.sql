@@ -36,18 +36,6 @@ by_connector as (
 
 -- two identity providers saw the same log-in: volume comes from the surest source, and of those that are as sure from
 -- the one that saw most
-ranked as (
-
-    select
-        by_connector.*,
-        row_number() over (
-            partition by org_id, app_id, person_id, usage_date
-            order by source_rank asc, event_count desc, connector asc
-        ) as choice
-    from by_connector
-
-),
-
 person_days as (
 
     select
@@ -56,9 +44,9 @@ person_days as (
         person_id,
         min(person_class) as person_class,
         usage_date,
-        sum(case when choice = 1 then event_count end) as event_count,
+        {{ of_the_surest('event_count') }} as event_count,
         bit_or(active_hours) as active_hours
-    from ranked
+    from by_connector
     group by org_id, app_id, person_id, usage_date
 
 )

@@ -81,18 +81,6 @@ counted_by_source as (
 ),
 
 -- the same use seen by two sources is one use: volume comes from the surest source that saw any
-ranked as (
-
-    select
-        counted_by_source.*,
-        row_number() over (
-            partition by org_id, app_id, connection_id, account_key, usage_date
-            order by case when event_count > 0 then 0 else 1 end, source_rank
-        ) as choice
-    from counted_by_source
-
-),
-
 counted as (
 
     select
@@ -104,8 +92,8 @@ counted as (
         usage_date,
         max(user_email) as user_email,
         min(actor_kind) as actor_kind,
-        min(case when choice = 1 then source_rank end) as source_rank,
-        sum(case when choice = 1 then event_count end) as event_count,
+        coalesce(min(case when event_count > 0 then source_rank end), min(source_rank)) as source_rank,
+        coalesce({{ of_the_surest('nullif(event_count, 0)') }}, 0) as event_count,
         bit_or(active_hours) as active_hours,
         min(first_used_at) as first_used_at,
         max(last_used_at) as last_used_at,
@@ -113,7 +101,7 @@ counted as (
         max(last_loaded_at) as last_loaded_at,
         max(last_granted_at) as last_granted_at,
         max(last_revoked_at) as last_revoked_at
-    from ranked
+    from counted_by_source
     group by org_id, app_id, connection_id, connector, account_key, usage_date
     {%- if is_incremental() %}
     union all

@@ -114,6 +114,7 @@ joined as (
         {{ local_date(now(), 'orgs.time_zone') }} as today,
         coalesce(completeness.source_count, 0) as source_count,
         coalesce(completeness.complete_count, 0) as complete_count,
+        cast(completeness.complete_count as double precision) / completeness.source_count as complete_ratio_1,
         source_sets.sources,
         -- 2000-01-03 is a Monday
         case
@@ -155,7 +156,7 @@ windowed as (
 
     select
         joined.*,
-        {%- for days in [1, 7, 28, 30, 90] %}
+        {%- for days in [7, 28, 30, 90] %}
         cast(sum(complete_count) over ({{ trailing(days) }}) as double precision)
         / nullif(sum(source_count) over ({{ trailing(days) }}), 0) as complete_ratio_{{ days }},
         {%- endfor %}
@@ -165,7 +166,9 @@ windowed as (
         {%- endfor %}
         cast(sum(user_count) over ({{ trailing(28) }}) as double precision) / 28 as average_users_28,
         cast(sum(is_working * user_count) over ({{ trailing(28) }}) as double precision)
-        / nullif(sum(is_working) over ({{ trailing(28) }}), 0) as average_weekday_users_28
+        / nullif(sum(is_working) over ({{ trailing(28) }}), 0) as average_weekday_users_28,
+        sum(case when complete_ratio_1 >= {{ var('min_complete_ratio') }} then 1 else 0 end)
+            over ({{ so_far() }}) as complete_day_count
     from joined
 
 ),
@@ -173,12 +176,10 @@ windowed as (
 judged as (
 
     select
-        windowed.*,
         {%- for days in [1, 7, 28, 30, 90] %}
         coalesce(complete_ratio_{{ days }} >= {{ var('min_complete_ratio') }}, false) as is_known_{{ days }},
         {%- endfor %}
-        sum(case when complete_ratio_1 >= {{ var('min_complete_ratio') }} then 1 else 0 end)
-            over ({{ so_far() }}) as complete_day_count
+        windowed.*
     from windowed
 
 ),
