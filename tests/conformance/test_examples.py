@@ -20,7 +20,7 @@ from tests.support import Answer, Request
 
 TYPES = {"text": str, "bigint": int, "double": float, "bool": bool, "timestamp": datetime}
 # Of these the description has no example. What they answer is in tests/fixtures by their documentation, and how that
-# lands in test_real_examples.py (Google, Zoom), test_connectors_1.py (JumpCloud) and test_connectors_2.py.
+# lands in test_real_examples.py (Google, Zoom), test_connector_cases.py (JumpCloud) and test_connector_scripts.py.
 NO_EXAMPLE = {
     "docusign.monitor": "declares no field of an event",
     "figma.activity_logs": "has schemas alone",

@@ -1,5 +1,6 @@
 """What vendors' own answers become: two pages of them over HTTP, behind the vendor's way to authenticate, land typed.
 
+Written out vendor by vendor, where test_connector_cases.py has a table: signatures, sessions, reports, errors and all.
 The pages are in tests/fixtures, whose README says where they come from.
 """
 

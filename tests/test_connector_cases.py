@@ -1,5 +1,6 @@
 """Vendors' own example answers, served over HTTP: what is sent, what lands, and what staging makes of it.
 
+A connector is a case, where a table says all there is to say of the exchange; test_connector_scripts.py has the others.
 Beside the pages, `tests/fixtures/<connector>/<stream>.json` in the order in which they are served, is what must come of
 them: `expected.json` has the rows of the landing tables and of the staging models, without what is NULL.
 """
