@@ -279,9 +279,8 @@ def sandbox_of(flow: Flow) -> Sandbox:
 
 def recounted(sandbox: Sandbox, broken: Mapping[str, datetime | None] | None = None) -> dict[str, Keyed]:
     """What the product's tables must hold, by name and key; `broken` as in Recount."""
-    truth = sandbox.truth()
-    recount = Recount(truth, truth.now, sandbox.start, dict(broken or {}))
-    emails = _emails(truth)
+    recount = Recount.of(sandbox, broken)
+    emails = _emails(recount.truth)
     users: Keyed = {key: {"user_email": emails.get(key[:2]), **row} for key, row in recount.user_app_usage.items()}
     return {
         "user_app_usage": users,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -17,10 +17,10 @@ from itertools import combinations
 from math import log
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Self
 from zoneinfo import ZoneInfo
 
-from ingestion.sandbox import Truth
+from ingestion.sandbox import Sandbox, Truth
 from ingestion.sandbox.sandbox import TrueAccount, TrueEvent
 
 WINDOWS = (7, 28, 30, 90)
@@ -51,6 +51,8 @@ FIRST_BLOCK, BLOCK = date(2000, 1, 3), timedelta(days=28)
 # What Google's token log calls a standing grant, or a use that an app makes of one.
 GRANTS = {"authorize", "activity"}
 UNAPPROVED = {"discovered", "in_review", "need_to_close", "closed"}
+# What these apps state in their listings as the last log-in; Slack states none.
+LOG_INS = {"zoom": {"Sign in"}, "google_workspace": {"login_success"}, "okta": {"user.session.start"}}
 CLASSES = {"service": "service", "shared": "shared", "external": "external", "employee": "unknown"}
 
 
@@ -58,12 +60,14 @@ CLASSES = {"service": "service", "shared": "shared", "external": "external", "em
 class Recount:
     """The tables, keyed as they are published.
 
-    `broken`: connection -> the instant at which it was last read, for connections that fail since.
+    `occurred`: all that happened by now, shown by now or not. `broken`: connection -> the instant at which it was last
+    read, for connections that fail since.
     """
 
     truth: Truth
     now: datetime
     start: date
+    occurred: list[TrueEvent]
     broken: dict[str, datetime | None] | None = None
 
     def __post_init__(self) -> None:
@@ -72,6 +76,12 @@ class Recount:
         self._zones = {org_id: ZoneInfo(org["timezone"]) for org_id, org in self._orgs.items()}
         self._people = {(p["org_id"], p["person_id"]): p for p in self.truth.product["employees"]}
         self._collect()
+
+    @classmethod
+    def of(cls, sandbox: Sandbox, broken: Mapping[str, datetime | None] | None = None) -> Self:
+        truth = sandbox.truth()
+        latest = truth.now + max(source.usual for source in SOURCES.values()) + timedelta(days=3)
+        return cls(truth, truth.now, sandbox.start, list(sandbox.events(latest)), dict(broken or {}))
 
     def _day(self, org_id: str, instant: datetime) -> date:
         return instant.astimezone(self._zones[org_id]).date()
@@ -254,7 +264,7 @@ class Recount:
 
     def _first_use(self, key: tuple[str, str, str], days: set[date]) -> Row:
         history, access, first = self._history_start(key[0]), self.access.get(key), min(days, default=None)
-        is_told = access is not None and history <= access
+        is_told = access is not None and history <= access and key not in self._said_to_have_logged_in
         restate = max(SOURCES[self.connectors[c]].restate_days for c in self._sources[key[:2]])
         is_censored = first <= history + timedelta(days=restate) if first else None
         is_early = first < access if first and access else None
@@ -266,6 +276,31 @@ class Recount:
             "activation_lag_days": 0 if is_early else lag,
             "is_used_before_access": is_early,
         }
+
+    @cached_property
+    def _said_to_have_logged_in(self) -> set[tuple[str, str, str]]:
+        """By their apps' own listings, which know of log-ins before their events are shown."""
+        return {
+            (account.org_id, account.app_id, self._person(account))
+            for account in self.truth.accounts
+            if is_own(account) and self._own_events(account, LOG_INS.get(account.app_id, set()))
+        }
+
+    def _own_events(self, account: TrueAccount, codes: Set[str]) -> list[TrueEvent]:
+        """Which of these an account did in its own app, with success."""
+        return [
+            event
+            for event in self._occurred_by_account[account.connection_id, account.account_id]
+            if event.app_id == account.app_id and event.event_code in codes
+        ]
+
+    @cached_property
+    def _occurred_by_account(self) -> dict[tuple[str, str], list[TrueEvent]]:
+        found: dict[tuple[str, str], list[TrueEvent]] = defaultdict(list)
+        for event in self.occurred:
+            if event.occurred_at <= self.now and event.status != "failure":
+                found[event.connection_id, event.account_id].append(event)
+        return found
 
     def _daily_volume(self, org_id: str, app_id: str) -> dict[date, int]:
         """People's activities by day; of several sources that saw a person's day only the surest counts."""
@@ -778,3 +813,8 @@ def _label(trend: float, delta: int) -> str:
     if abs(trend) < 0.1 or abs(delta) < 3:
         return "flat"
     return "growing" if delta > 0 else "shrinking"
+
+
+def is_own(account: TrueAccount) -> bool:
+    """It is listed by its own app, and not by an identity provider that lets people in."""
+    return account.app_id == account.connector

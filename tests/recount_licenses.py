@@ -7,8 +7,6 @@ as it is now.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Set
-from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cached_property
@@ -16,12 +14,10 @@ from typing import Any, NamedTuple
 
 from ingestion.sandbox import Sandbox
 from ingestion.sandbox.sandbox import TrueAccount, TrueEvent
-from tests.recount import SILENT_ABOUT_CREATION, SOURCES, Recount, Row, has_left, is_on_leave, rounded
+from tests.recount import LOG_INS, SILENT_ABOUT_CREATION, Recount, Row, has_left, is_on_leave, is_own, rounded
 
 STATES = ("exempt", "undeprovisioned", "suspended", "unknown", "active", "grace", "never_used", "idle")
 RECLAIMABLE = ("idle", "never_used", "undeprovisioned", "suspended")
-# What these apps state in their listings as the last log-in; Slack states none.
-LOG_INS = {"zoom": {"Sign in"}, "google_workspace": {"login_success"}, "okta": {"user.session.start"}}
 # Slack bills for who did any of these lately; an administrator's work on accounts is none.
 BILLED_AFTER = {"user_login", "file_downloaded", "file_uploaded", "user_channel_join", "public_channel_created"}
 BILLED_FOR = timedelta(days=28)
@@ -35,27 +31,8 @@ class Seat(NamedTuple):
     account: TrueAccount
 
 
-@dataclass
 class LicenseRecount(Recount):
-    """The three tables, keyed as they are published. `occurred`: all that happened by now, shown by now or not."""
-
-    occurred: list[TrueEvent] = field(default_factory=list)
-
-    def _own_events(self, account: TrueAccount, codes: Set[str]) -> list[TrueEvent]:
-        """Which of these an account did in its own app, with success."""
-        return [
-            event
-            for event in self._occurred_by_account[account.connection_id, account.account_id]
-            if event.app_id == account.app_id and event.event_code in codes
-        ]
-
-    @cached_property
-    def _occurred_by_account(self) -> dict[tuple[str, str], list[TrueEvent]]:
-        found: dict[tuple[str, str], list[TrueEvent]] = defaultdict(list)
-        for event in self.occurred:
-            if event.occurred_at <= self.now and event.status != "failure":
-                found[event.connection_id, event.account_id].append(event)
-        return found
+    """The three tables, keyed as they are published."""
 
     # ---- contracts and seats
 
@@ -86,7 +63,7 @@ class LicenseRecount(Recount):
         return next(iter(bought)) if len(bought) == 1 else None
 
     def _own_apps(self, org_id: str) -> set[str]:
-        return {account.app_id for account in self.truth.accounts if account.org_id == org_id and _is_own(account)}
+        return {account.app_id for account in self.truth.accounts if account.org_id == org_id and is_own(account)}
 
     def _last_day(self, org_id: str, app_id: str) -> date:
         """The as-of day; of an app that nothing shows, yesterday."""
@@ -116,7 +93,7 @@ class LicenseRecount(Recount):
     def _last_used(self, seat: Seat, day: date) -> date | None:
         key = (seat.org_id, seat.app_id, self._person(seat.account))
         days = [used for used in self.active[key] if used <= day]
-        if _is_own(seat.account) and (codes := LOG_INS.get(seat.app_id)):
+        if is_own(seat.account) and (codes := LOG_INS.get(seat.app_id)):
             stated = [event.occurred_at for event in self._own_events(seat.account, codes)]
             days += [min(self._day(seat.org_id, max(stated)), day)] if stated else []
         return max(days, default=None)
@@ -320,7 +297,7 @@ class LicenseRecount(Recount):
             key: (self._people[key]["left_on"] or date.max) >= self._day(key[0], self.now) - GRACE for key in left
         }
         findings: dict[tuple[str, str, str, str], list[tuple[int, TrueEvent | None]]] = defaultdict(list)
-        listed = {(a.connection_id, a.account_id) for a in self.truth.accounts if _is_own(a)}
+        listed = {(a.connection_id, a.account_id) for a in self.truth.accounts if is_own(a)}
         for event in self.truth.events:
             owner = (event.org_id, event.person_id or "")
             is_human = event.is_activity and event.account_kind == "employee"
@@ -377,16 +354,9 @@ def _landed_id(event: TrueEvent) -> str:
     return f"{event.stream}:{event.connection_id}:{vendors}"
 
 
-def _is_own(account: TrueAccount) -> bool:
-    """It is listed by its own app, and not by an identity provider that lets people in."""
-    return account.app_id == account.connector
-
-
 def recounted_licenses(sandbox: Sandbox) -> dict[str, dict[tuple[Any, ...], Row]]:
     """What the product's three tables must hold after a first run, by name and key."""
-    truth = sandbox.truth()
-    latest = truth.now + max(source.usual for source in SOURCES.values()) + timedelta(days=3)
-    recount = LicenseRecount(truth, truth.now, sandbox.start, {}, list(sandbox.events(latest)))
+    recount = LicenseRecount.of(sandbox)
     return {
         "license_seats": dict(recount.license_seats),
         "license_utilization": dict(recount.license_utilization),

@@ -54,7 +54,8 @@ shown as (
         'events' as shown_by,
         min(usage.first_seen_on) as first_seen_on,
         cast(null as date) as access_from,
-        cast(null as bigint) as open_account_count
+        cast(null as bigint) as open_account_count,
+        cast(null as bigint) as used_account_count
     from usage
     group by 1, 2, 3, 4, 5
     union all
@@ -77,7 +78,14 @@ shown as (
                 when accounts.is_gone or accounts.account_status in ('suspended', 'deprovisioned') then 0
                 else 1
             end
-        ) as open_account_count
+        ) as open_account_count,
+        -- an attempt to log in is no use
+        sum(
+            case
+                when accounts.last_activity_at is not null and accounts.last_activity_basis <> 'login_attempt' then 1
+                else 0
+            end
+        ) as used_account_count
     from accounts
     {{ join_time_zone('first_zones', 'accounts.org_id', 'accounts.created_at') }}
     {{ join_time_zone('access_zones', 'accounts.org_id', access_at) }}
@@ -100,7 +108,8 @@ evidence as (
         shown.shown_by,
         min(shown.first_seen_on) as first_seen_on,
         min(shown.access_from) as access_from,
-        cast(sum(shown.open_account_count) as bigint) as open_account_count
+        cast(sum(shown.open_account_count) as bigint) as open_account_count,
+        cast(sum(shown.used_account_count) as bigint) as used_account_count
     from shown
     inner join people_of_accounts
         on shown.connection_id = people_of_accounts.connection_id and shown.account_key = people_of_accounts.account_key

@@ -43,6 +43,7 @@ judged_evidence as (
         evidence.connection_id,
         evidence.access_from,
         evidence.open_account_count,
+        evidence.used_account_count,
         app_sources.starts_on,
         case
             when not app_sources.has_events then null
@@ -100,7 +101,8 @@ person_apps as (
         max(starts_on) as history_from,
         count(distinct case when starts_on is not null then connection_id end) as source_count,
         coalesce(min(known_through), cast('2000-01-01' as date)) as known_through,
-        sum(open_account_count) as open_account_count
+        sum(open_account_count) as open_account_count,
+        sum(used_account_count) as used_account_count
     from judged_evidence
     group by 1, 2, 3
 
@@ -119,7 +121,8 @@ final as (
         person_apps.source_count,
         person_apps.known_through,
         person_apps.known_through >= apps.expected_as_of_date as usage_known,
-        coalesce(person_apps.open_account_count > 0, true) as has_access
+        coalesce(person_apps.open_account_count > 0, true) as has_access,
+        coalesce(person_apps.used_account_count > 0, false) as is_stated_used
     from person_apps
     inner join apps
         on person_apps.org_id = apps.org_id and person_apps.app_id = apps.app_id

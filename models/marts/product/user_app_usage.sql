@@ -120,6 +120,7 @@ joined as (
         person_apps.usage_known,
         person_apps.sources,
         person_apps.has_access,
+        person_apps.is_stated_used,
         person_apps.access_from,
         person_apps.history_from,
         person_apps.source_count,
@@ -207,7 +208,8 @@ known as (
         banded.*,
         case when usage_known then first_used_date end as known_first_date,
         case when usage_known then last_used_date end as known_last_date,
-        coalesce(history_from <= access_from, false) as is_seen_from_the_start,
+        -- not, if the vendor's listing knows of a use that no event told
+        coalesce(history_from <= access_from and not is_stated_used, false) as is_seen_from_the_start,
         -- a use of before that would not have been seen, or may still come late
         first_used_date <= history_from + cast(restate_days as integer) as is_censored
     from banded
