@@ -30,6 +30,12 @@
 {%- endmacro %}
 
 
+{# What several uses have in common: their days were counted from instants, or given by the vendor as dates. #}
+{% macro common_day_basis(day_basis) -%}
+    case when min({{ day_basis }}) <> max({{ day_basis }}) then 'mixed' else min({{ day_basis }}) end
+{%- endmacro %}
+
+
 {# By which definitions a row was counted: those of the models, and the seeds that decide what counts. #}
 {% macro definition_version() -%}
     '{{ var('metrics_version') }}.{{ version_of_seeds(

@@ -243,6 +243,7 @@ class Recount:
                 "days_since_last_used": (as_of - max(days)).days if days else None,
                 **{f"active_days_{n}": count for n, count in active.items()},
                 "active_day_rate_30": active[30] / eligible if eligible else None,
+                "day_basis": "instant" if active[30] else None,  # no vendor of the sandbox gives dates
             }
             row |= self._first_use(key, days)
             if not is_known:
@@ -525,6 +526,7 @@ class Recount:
                 "is_partial": day.get("is_partial", True),
                 "is_final": self.is_final(org_id, app_id),
                 "data_complete_ratio": self._told(org_id, connections, as_of, 30),
+                "day_basis": "instant" if users else None,
                 "sources": self._names(connections),
                 "as_of_date": as_of,
             }

@@ -23,6 +23,7 @@ by_connector as (
         min(accounts.person_class) as person_class,
         usage.usage_date,
         usage.connector,
+        {{ common_day_basis('usage.day_basis') }} as day_basis,
         {{ source_rank('usage.source_kind') }} as source_rank,
         sum(usage.event_count) as event_count,
         bit_or(usage.active_hours) as active_hours
@@ -44,6 +45,7 @@ person_days as (
         person_id,
         min(person_class) as person_class,
         usage_date,
+        {{ common_day_basis('day_basis') }} as day_basis,
         {{ of_the_surest('event_count') }} as event_count,
         bit_or(active_hours) as active_hours
     from by_connector

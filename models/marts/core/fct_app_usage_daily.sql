@@ -55,6 +55,7 @@ counted_by_source as (
         source_rank,
         max(user_email) as user_email,
         min(actor_kind) as actor_kind,
+        {{ common_day_basis("case when occurred_on is null then 'instant' else 'date' end") }} as day_basis,
         sum(case when is_activity then coalesce(event_count, 1) else 0 end) as event_count,
         -- a bit for each hour of the day
         bit_or(
@@ -92,6 +93,7 @@ counted as (
         usage_date,
         max(user_email) as user_email,
         min(actor_kind) as actor_kind,
+        {{ common_day_basis('day_basis') }} as day_basis,
         coalesce(min(case when event_count > 0 then source_rank end), min(source_rank)) as source_rank,
         coalesce({{ of_the_surest('nullif(event_count, 0)') }}, 0) as event_count,
         bit_or(active_hours) as active_hours,
@@ -114,6 +116,7 @@ counted as (
         usage_date,
         null as user_email,
         null as actor_kind,
+        null as day_basis,
         null as source_rank,
         null as event_count,
         null as active_hours,
@@ -139,6 +142,7 @@ final as (
         usage_date,
         user_email,
         actor_kind,
+        day_basis,
         {{ source_kind('source_rank') }} as source_kind,
         cast(event_count as bigint) as event_count,
         cast(active_hours as bigint) as active_hours,

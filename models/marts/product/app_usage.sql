@@ -90,7 +90,8 @@ volumes as (
         person_days.person_id,
         min(person_days.person_class) as person_class,
         count(*) as active_days_30,
-        cast(sum(person_days.event_count) as double precision) as volume_30
+        cast(sum(person_days.event_count) as double precision) as volume_30,
+        {{ common_day_basis('person_days.day_basis') }} as day_basis
     from person_days
     inner join apps
         on person_days.org_id = apps.org_id and person_days.app_id = apps.app_id
@@ -108,7 +109,8 @@ active as (
         sum(case when person_class = '{{ class }}' then 1 else 0 end) as {{ class }}_accounts_30,
         {%- endfor %}
         avg(cast(case when person_class = 'human' then active_days_30 end as double precision)) as avg_active_days_30,
-        avg(cast(case when person_class = 'human' then volume_30 end as double precision)) as avg_volume_30
+        avg(cast(case when person_class = 'human' then volume_30 end as double precision)) as avg_volume_30,
+        {{ common_day_basis("case when person_class = 'human' then day_basis end") }} as day_basis
     from volumes
     group by 1, 2
 
@@ -282,6 +284,7 @@ joined as (
         earlier.mau_28 as earlier_mau_28,
         active.avg_active_days_30,
         active.avg_volume_30,
+        active.day_basis,
         {%- for class in others %}
         coalesce(active.{{ class }}_accounts_30, 0) as {{ class }}_accounts_30,
         {%- endfor %}
@@ -445,6 +448,7 @@ final as (
         is_partial,
         is_final,
         data_complete_ratio,
+        case when mau_30 is not null then day_basis end as day_basis,
         sources,
         {{ definition_version() }} as definition_version,
         as_of_date

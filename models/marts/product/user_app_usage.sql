@@ -52,6 +52,7 @@ uses as (
         person_id,
         usage_date,
         active_hours,
+        day_basis,
         usage_date as first_used_on,
         usage_date as last_used_on,
         usage_date as told_on
@@ -63,6 +64,7 @@ uses as (
         person_id,
         null as usage_date,
         null as active_hours,
+        null as day_basis,
         first_used_on,
         last_used_on,
         block_start_date + 27 as told_on
@@ -80,6 +82,7 @@ used as (
         sum(case when uses.usage_date > apps.as_of_date - {{ days }} then 1 else 0 end) as active_days_{{ days }},
         {%- endfor %}
         bit_or(case when uses.usage_date > apps.as_of_date - 28 then uses.active_hours end) as active_hours_28,
+        {{ common_day_basis('case when uses.usage_date > apps.as_of_date - 30 then uses.day_basis end') }} as day_basis,
         min(uses.first_used_on) as first_used_date,
         max(uses.last_used_on) as last_used_date
     from uses
@@ -131,6 +134,7 @@ joined as (
         used.first_used_date,
         used.last_used_date,
         used.active_hours_28,
+        used.day_basis,
         {%- for days in [7, 28, 30, 90] %}
         coalesce(used.active_days_{{ days }}, 0) as active_days_{{ days }},
         untold.untold_{{ days }},
@@ -262,6 +266,7 @@ final as (
         coalesce(history_from > as_of_date - 29, true) as is_partial,
         usage_known and is_final as is_final,
         data_complete_ratio,
+        case when is_known_30 then day_basis end as day_basis,
         sources,
         {{ definition_version() }} as definition_version,
         as_of_date
