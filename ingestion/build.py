@@ -11,9 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
-from types import CodeType
 from typing import TYPE_CHECKING, Any, cast
 
 from ingestion.config import Settings
@@ -68,11 +66,14 @@ class Builder:
         from dbt.adapters.factory import reset_adapters
         from dbt.cli.main import dbtRunner
 
+        from ingestion.dbt_speed import spare_dbt_idle_work
+
         settings = self._settings
         os.environ["APP_USAGE_HOME"] = str(settings.home)
         os.environ.pop("APP_USAGE_NOW", None)
         if now is not None:
             os.environ["APP_USAGE_NOW"] = now.isoformat()
+        spare_dbt_idle_work()
         self.parse()
         vendors = sorted(path.name for path in (settings.project / "models" / "staging").iterdir() if path.is_dir())
         empty = {vendor for vendor in vendors if vendor not in landed and vendor != "product"}
@@ -89,7 +90,6 @@ class Builder:
             arguments += ["--select", *select.split()]
         if full_refresh:
             arguments.append("--full-refresh")
-        spare_dbt_idle_work()
         result = dbtRunner(manifest=self._manifest, callbacks=[_progress(on_node)]).invoke(arguments)
         reset_adapters()  # type: ignore[no-untyped-call]
         _let_go_of_duckdb()
@@ -160,48 +160,6 @@ def _let_go_of_duckdb() -> None:
     module = sys.modules.get("dbt.adapters.duckdb.connections")
     if module is not None:
         module.DuckDBConnectionManager.close_all_connections()
-
-
-def spare_dbt_idle_work() -> None:
-    """From now on dbt does without a third of its own work in this process; what it builds stays as it is.
-
-    It reports what a log of level `info` tells, and that a node is done: it words and scrubs each of some thirty debug
-    events a node before it asks whether anybody wants them. And it compiles the template of a model once.
-    """
-    from dbt.events.types import NodeFinished
-    from dbt_common.clients.jinja import MacroFuzzEnvironment
-    from dbt_common.events.base_types import BaseEvent, DebugLevel, EventLevel
-    from dbt_common.events.event_manager import EventManager
-    from dbt_common.events.event_manager_client import ctx_set_event_manager, get_event_manager
-
-    class Events(EventManager):
-        def fire_event(self, e: BaseEvent, level: EventLevel | None = None, *more: Any, **named: Any) -> None:
-            if (level or e.level_tag()) != EventLevel.DEBUG or isinstance(e, NodeFinished):
-                super().fire_event(e, level, *more, **named)
-
-    def keep_words(event: BaseEvent, **words: Any) -> None:
-        event.__dict__["words"] = words
-
-    def worded(event: BaseEvent) -> Any:
-        BaseEvent.__init__(event, **event.__dict__["words"])
-        return event.__dict__["pb_msg"]
-
-    compile_text, compiled = MacroFuzzEnvironment.compile, dict[str, CodeType]()
-
-    def compiled_once(environment: MacroFuzzEnvironment, text: str) -> CodeType:
-        """All environments of this class are alike."""
-        if text not in compiled:
-            compiled[text] = compile_text(environment, text)
-        return compiled[text]
-
-    if type(get_event_manager()) is EventManager:
-        ctx_set_event_manager(Events())
-    if "__init__" not in vars(DebugLevel):
-        words_when_read = cached_property(worded)
-        words_when_read.__set_name__(DebugLevel, "pb_msg")
-        DebugLevel.__init__ = keep_words  # type: ignore[method-assign, assignment]
-        DebugLevel.pb_msg = words_when_read
-        MacroFuzzEnvironment.compile = compiled_once  # type: ignore[method-assign, assignment]
 
 
 def _progress(on_node: Callable[[str, str], None]) -> Callable[[Any], None]:

@@ -23,7 +23,8 @@ from dbt.adapters.factory import reset_adapters
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 
-from ingestion.build import newest_change, spare_dbt_idle_work
+from ingestion.build import newest_change
+from ingestion.dbt_speed import spare_dbt_idle_work
 from tests.flow_support import parsed_once
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -1,0 +1,141 @@
+"""dbt without half of its own work: what it builds stays as it is, in less time.
+
+A small build is mostly dbt itself. It words and scrubs some thirty debug events a node before it asks whether anybody
+wants them, compiles a template at each use, and makes each of its 600 macros callable in every context that a node or
+a macro runs in, where a few are called. Versions of dbt are pinned; `dbt` from the command line works without this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, KeysView, Mapping
+from functools import cached_property
+from types import CodeType
+from typing import Any
+
+from dbt.clients.jinja import MacroGenerator
+from dbt.context.configured import ConfiguredContext
+from dbt.context.macros import MacroNamespace, MacroNamespaceBuilder
+from dbt.context.manifest import ManifestContext
+from dbt.contracts.graph.nodes import Macro
+from dbt.events.types import NodeFinished
+from dbt_common.clients.jinja import MacroFuzzEnvironment
+from dbt_common.events.base_types import BaseEvent, DebugLevel, EventLevel
+from dbt_common.events.event_manager import EventManager
+from dbt_common.events.event_manager_client import ctx_set_event_manager, get_event_manager
+
+
+def spare_dbt_idle_work() -> None:
+    """From now on, in this process; to call it again changes nothing."""
+    if type(get_event_manager()) is EventManager:
+        ctx_set_event_manager(_Events())
+    if MacroFuzzEnvironment.compile is _compile:
+        MacroFuzzEnvironment.compile = _compiled_once  # type: ignore[method-assign, assignment]
+        words_when_read = cached_property(_worded)
+        words_when_read.__set_name__(DebugLevel, "pb_msg")
+        DebugLevel.__init__ = _keep_words  # type: ignore[method-assign, assignment]
+        DebugLevel.pb_msg = words_when_read
+        MacroNamespaceBuilder.build_namespace = _namespace  # type: ignore[method-assign, assignment]
+        ManifestContext._build_namespace = _with_macros  # type: ignore[method-assign, assignment]
+        ManifestContext.to_dict = _to_dict  # type: ignore[method-assign]
+
+
+class _Events(EventManager):
+    """Reports what a log of level `info` tells, and that a node is done."""
+
+    def fire_event(self, e: BaseEvent, level: EventLevel | None = None, *more: Any, **named: Any) -> None:
+        if (level or e.level_tag()) != EventLevel.DEBUG or isinstance(e, NodeFinished):
+            super().fire_event(e, level, *more, **named)
+
+
+def _keep_words(event: BaseEvent, **words: Any) -> None:
+    event.__dict__["words"] = words
+
+
+def _worded(event: BaseEvent) -> Any:
+    BaseEvent.__init__(event, **event.__dict__["words"])
+    return event.__dict__["pb_msg"]
+
+
+_compile, _compiled = MacroFuzzEnvironment.compile, dict[str, CodeType]()
+
+
+def _compiled_once(environment: MacroFuzzEnvironment, text: str) -> CodeType:
+    """All environments of this class are alike."""
+    if text not in _compiled:
+        _compiled[text] = _compile(environment, text)
+    return _compiled[text]
+
+
+class _OnDemand(dict[str, Any]):
+    """Values by name, of which those of `names` are made when somebody asks for them."""
+
+    names: Mapping[str, Any] = {}
+    make: Callable[[str], Any]
+
+    def __missing__(self, name: str) -> Any:
+        if name not in self.names:
+            raise KeyError(name)
+        made = self[name] = self.make(name)
+        return made
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in self.names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**dict.fromkeys(super().keys()), **dict.fromkeys(self.names)})
+
+    def keys(self) -> Any:
+        return KeysView(self)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+
+def _namespace(
+    builder: MacroNamespaceBuilder, macros_by_package: dict[str, dict[str, Macro]], ctx: dict[str, Any]
+) -> MacroNamespace:
+    """The same names in the same order of search as dbt's own."""
+
+    def on_demand(macros: Mapping[str, Macro]) -> _OnDemand:
+        found = _OnDemand()
+        found.names = macros
+        found.make = lambda name: MacroGenerator(macros[name], ctx, builder.node, builder.thread_ctx)
+        return found
+
+    internal: dict[str, Macro] = {}
+    for name in reversed(builder.internal_package_names_order):
+        internal |= macros_by_package.get(name, {})
+    packages: dict[str, Any] = {
+        name: on_demand(macros)
+        for name, macros in macros_by_package.items()
+        if name not in builder.internal_package_names
+    }
+    return MacroNamespace(
+        local_namespace=packages.get(builder.search_package, {}),
+        global_namespace=packages.get(builder.root_package, {}),
+        global_project_namespace=on_demand(internal),
+        packages=packages,
+    )
+
+
+_build_namespace, _to_whole_dict = ManifestContext._build_namespace, ManifestContext.to_dict
+
+
+def _with_macros(context: ManifestContext) -> MacroNamespace:
+    context._ctx = values = _OnDemand()
+    values.names = macros = _build_namespace(context)
+    values.make = macros.__getitem__
+    return macros
+
+
+def _to_dict(context: ManifestContext) -> dict[str, Any]:
+    values = context._ctx
+    if not isinstance(values, _OnDemand):  # a test's, which has the macros that it uses
+        return dict(_to_whole_dict(context))  # type: ignore[no-untyped-call]
+    ConfiguredContext.to_dict(context)
+    for name in dict.keys(values) & values.names.keys():  # a macro overrules what dbt gives
+        values[name] = values.names[name]
+    return values
