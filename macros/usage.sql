@@ -244,13 +244,19 @@
 {%- endmacro %}
 
 
-{# Windows over the dense days of an app: the days up to this one, the last `days` of them, or all. #}
+{# Windows over the dense days of an app: the last `days` up to this one. #}
 {% macro trailing(days) -%}
     partition by org_id, app_id order by usage_date rows between {{ days - 1 }} preceding and current row
 {%- endmacro %}
 
-{% macro so_far() -%}
-    partition by org_id, app_id order by usage_date rows between unbounded preceding and current row
+{#
+    The sum of an app's days up to this one. Counts are exact in double precision, and DuckDB's running sum of integers
+    takes twice as long.
+#}
+{% macro so_far(count) -%}
+    sum(cast({{ count }} as double precision)) over (
+        partition by org_id, app_id order by usage_date rows between unbounded preceding and current row
+    )
 {%- endmacro %}
 
 

@@ -13,24 +13,32 @@ used_blocks as (
 
 ),
 
-placed as (
+beginnings as (
 
     select
-        used_blocks.*,
-        min(block_start_date) over (partition by org_id, app_id, person_id) as cohort_start_date
+        org_id,
+        app_id,
+        person_id,
+        min(block_start_date) as cohort_start_date
     from used_blocks
+    group by 1, 2, 3
 
 ),
 
 active as (
 
     select
-        org_id,
-        app_id,
-        cohort_start_date,
-        block_start_date,
+        used_blocks.org_id,
+        used_blocks.app_id,
+        beginnings.cohort_start_date,
+        used_blocks.block_start_date,
         count(*) as active
-    from placed
+    from used_blocks
+    inner join beginnings
+        on
+            used_blocks.org_id = beginnings.org_id
+            and used_blocks.app_id = beginnings.app_id
+            and used_blocks.person_id = beginnings.person_id
     group by 1, 2, 3, 4
 
 ),

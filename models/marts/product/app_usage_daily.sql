@@ -162,13 +162,13 @@ windowed as (
         {%- endfor %}
         -- who came into a trailing window so far, less who left it
         {%- for days in [7, 28, 30, 90] %}
-        sum(step_{{ days }}) over ({{ so_far() }}) as users_{{ days }},
+        {{ so_far('step_' ~ days) }} as users_{{ days }},
         {%- endfor %}
         cast(sum(user_count) over ({{ trailing(28) }}) as double precision) / 28 as average_users_28,
         cast(sum(is_working * user_count) over ({{ trailing(28) }}) as double precision)
         / nullif(sum(is_working) over ({{ trailing(28) }}), 0) as average_weekday_users_28,
-        sum(case when complete_ratio_1 >= {{ var('min_complete_ratio') }} then 1 else 0 end)
-            over ({{ so_far() }}) as complete_day_count
+        {{ so_far('case when complete_ratio_1 >= ' ~ var('min_complete_ratio') ~ ' then 1 else 0 end') }}
+            as complete_day_count
     from joined
 
 ),
