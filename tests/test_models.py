@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -288,6 +291,29 @@ def test_a_customer_that_moves_keeps_the_days_that_are_over(on_duckdb: Warehouse
     step_by_step = on_duckdb.contents(*DAYS.split())
     on_duckdb.build("--full-refresh", of=DAYS)
     assert on_duckdb.contents(*DAYS.split()) == step_by_step
+
+
+def test_a_template_sees_what_dbt_alone_would_show_it(tmp_path: Path) -> None:
+    asked = (
+        "{% for name in context.keys() | sort %}{{ name }}: {{ (context[name].macro or {}).unique_id }}, {% endfor %}"
+        "{{ app_usage.block_starts_on('day') }} {{ trailing(7) }} {{ dbt.date_trunc('week', 'day') }}"
+    )
+    command = ["--quiet", "compile", "--inline", asked, "--target-path", str(tmp_path / "target")]
+    project = copy_project(tmp_path / "project", data_tests=False)
+    spare = "from ingestion.dbt_speed import spare_dbt_idle_work; spare_dbt_idle_work()"
+    alone, spared = (
+        subprocess.run(  # noqa: S603
+            [sys.executable, "-c", f"{prepare}; from dbt.cli.main import cli; cli()", *command],
+            cwd=project,
+            env=os.environ | {"APP_USAGE_HOME": str(tmp_path)},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for prepare in ("pass", spare)
+    )
+    assert "trailing: macro.app_usage.trailing," in alone
+    assert spared == alone
 
 
 def test_an_empty_warehouse_builds_and_passes_every_test(warehouse: Warehouse) -> None:
