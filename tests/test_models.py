@@ -300,6 +300,7 @@ def test_a_template_sees_what_dbt_alone_would_show_it(tmp_path: Path) -> None:
     )
     command = ["--quiet", "compile", "--inline", asked, "--target-path", str(tmp_path / "target")]
     project = copy_project(tmp_path / "project", data_tests=False)
+    (project / "macros" / "log.sql").write_text("{% macro log(message) %}{% endmacro %}")  # in place of dbt's own
     spare = "from ingestion.dbt_speed import spare_dbt_idle_work; spare_dbt_idle_work()"
     alone, spared = (
         subprocess.run(  # noqa: S603
@@ -312,7 +313,8 @@ def test_a_template_sees_what_dbt_alone_would_show_it(tmp_path: Path) -> None:
         ).stdout
         for prepare in ("pass", spare)
     )
-    assert "trailing: macro.app_usage.trailing," in alone
+    assert "log: macro.app_usage.log, " in alone
+    assert "trailing: macro.app_usage.trailing, " in alone
     assert spared == alone
 
 
