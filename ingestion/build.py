@@ -53,6 +53,7 @@ class Builder:
         now: datetime | None = None,
         select: str | None = None,
         full_refresh: bool = False,
+        tested: int | None = None,
         on_node: Callable[[str, str], None] = lambda kind, name: None,
     ) -> Built:
         """Build and test everything, or what `select` names. Raises BuildError when anything failed.
@@ -60,7 +61,8 @@ class Builder:
         `landed`: connectors of which something has landed, and what tells their loads from those of another moment.
         The others' staging is left out, for it is empty and the unions skip it; so is the staging of those, and the
         seeds, that this process has built and tested as they are; so are unit tests, which prove the project and not
-        its data: CI runs them. `now` overrules the clock of the last extraction. `on_node(kind, name)` is called when
+        its data: CI runs them; and so are, of tests of the whole history, the days that are as they were at entry
+        `tested` of the ledger. `now` overrules the clock of the last extraction. `on_node(kind, name)` is called when
         a node is done.
         """
         from dbt.adapters.factory import reset_adapters
@@ -75,9 +77,12 @@ class Builder:
             os.environ["APP_USAGE_NOW"] = now.isoformat()
         spare_dbt_idle_work()
         self.parse()
+        is_whole = select is None and not full_refresh
+        os.environ.pop("APP_USAGE_TESTED", None)
+        if is_whole and tested is not None:
+            os.environ["APP_USAGE_TESTED"] = str(tested)
         vendors = sorted(path.name for path in (settings.project / "models" / "staging").iterdir() if path.is_dir())
         empty = {vendor for vendor in vendors if vendor not in landed and vendor != "product"}
-        is_whole = select is None and not full_refresh
         staged, self._staged = self._staged if is_whole else {}, {}  # a build that fails leaves who knows what
         without = sorted(empty | {vendor for vendor in vendors if landed.get(vendor) == staged.get(vendor, "")})
         # the parse has written the manifest; to write it again after each build takes as long as the models do
@@ -110,6 +115,12 @@ class Builder:
                 raise BuildError(f"dbt could not read the project: {parsed.exception}")
             self._manifest, self._stamp, self._staged = cast("Manifest", parsed.result), stamp, {}
         return self._settings.target_path / "manifest.json"
+
+    @property
+    def ledger(self) -> str:
+        """The table of touched days, as SQL names it."""
+        assert self._manifest is not None
+        return str(self._manifest.nodes["model.app_usage.int_days_touched"].relation_name)
 
     def _common(self) -> list[str]:
         settings = self._settings

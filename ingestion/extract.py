@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from threading import Lock, Semaphore
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import dlt
 import pyarrow as pa
@@ -113,6 +113,12 @@ class Warehouse:
             )
             with client.execute_query(counts) as cursor:
                 return {schema.removeprefix("landing_"): f"{n} {newest}" for schema, n, newest in cursor.fetchall()}
+
+    def newest_entry(self, ledger: str) -> int | None:
+        """The highest number in a ledger of the models; None while it is empty."""
+        with self.pipeline("product").sql_client() as client:
+            with client.execute_query(f"select max(ledger_id) from {ledger}") as cursor:
+                return cast("int | None", cursor.fetchall()[0][0])
 
 
 def extract(

@@ -222,19 +222,23 @@ class Flow:
         with _timed(summary, "build"):
             landed = self.warehouse.landed()
             inputs = self._inputs(landed)
-            if select is None and not full_refresh and self._last_build().get("inputs") == inputs:
+            last = self._last_build()
+            if select is None and not full_refresh and last.get("inputs") == inputs:
                 summary.is_built_before = True
                 return
+            is_same_project = all(last.get("inputs", {}).get(key) == inputs[key] for key in ("project", "target"))
             self._built_file.unlink(missing_ok=True)
             summary.built = self._builder.build(
                 landed=landed,
                 now=self.settings.now if self.settings.is_now_given else None,
                 select=select,
                 full_refresh=full_refresh,
+                tested=last.get("tested") if is_same_project else None,
                 on_node=progress.node,
             )
             if select is None:
-                build = {"invocation_id": summary.built.invocation_id, "inputs": inputs}
+                tested = self.warehouse.newest_entry(self._builder.ledger)
+                build = {"invocation_id": summary.built.invocation_id, "inputs": inputs, "tested": tested}
                 self._built_file.write_text(json.dumps(build))
 
     def publish(

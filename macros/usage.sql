@@ -161,14 +161,31 @@
 {% endmacro %}
 
 
+{#
+    The days that were touched since every test of the data passed: APP_USAGE_TESTED is the ledger's last entry by then,
+    which `app-usage` remembers. Without it, as in `dbt build`, and where the ledger has no such entry, all days.
+#}
+{% macro within_untested_days(column) %}
+    {%- set ledger = ref('int_days_touched') -%}
+    {%- set tested = env_var('APP_USAGE_TESTED', '') if execute and can_introspect() else '' -%}
+    {%- if tested and exists(ledger) -%}
+        {%- set newest = run_query("select max(ledger_id) from " ~ ledger).columns[0].values()[0] -%}
+        {%- if newest is not none and newest >= tested | int -%}
+            {{ return(within_days(ledger, 'ledger_id > ' ~ tested | int, column)) }}
+        {%- endif -%}
+    {%- endif -%}
+    {{ return('1 = 1') }}
+{% endmacro %}
+
+
 {# The days to count as literal bounds: see within_days(). #}
 {% macro within_days_to_count(version) %}
     {{ return(within_days(ref('int_days_touched'), 'ledger_id > ' ~ counted_up_to(version))) }}
 {% endmacro %}
 
 
-{# The days of a relation's rows as literal bounds on `occurred_at`, wide enough for every time zone. #}
-{% macro within_days(relation, condition='1 = 1') %}
+{# The days of a relation's rows as literal bounds on a column, wide enough for every time zone. #}
+{% macro within_days(relation, condition='1 = 1', column='occurred_at') %}
     {%- if not (execute and can_introspect() and exists(relation)) -%}
         {{ return('1 = 1') }}
     {%- endif -%}
@@ -186,8 +203,8 @@
     {%- set bounds = [] -%}
     {%- for first, last in spans -%}
         {%- do bounds.append(
-            "occurred_at >= cast('" ~ (first - modules.datetime.timedelta(days=1)) ~ "' as timestamp)"
-            ~ " and occurred_at < cast('" ~ (last + modules.datetime.timedelta(days=2)) ~ "' as timestamp)"
+            column ~ " >= cast('" ~ (first - modules.datetime.timedelta(days=1)) ~ "' as timestamp)"
+            ~ " and " ~ column ~ " < cast('" ~ (last + modules.datetime.timedelta(days=2)) ~ "' as timestamp)"
         ) -%}
     {%- endfor -%}
     {{ return('(' ~ (bounds | join(' or ') or '1 = 0') ~ ')') }}

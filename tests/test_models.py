@@ -183,6 +183,44 @@ def test_building_one_vendor_alone_loses_nothing_of_another(on_duckdb: Warehouse
     assert on_duckdb.contents(*TOLD) == step_by_step
 
 
+def test_keys_of_a_history_are_tested_where_it_may_have_changed_since_all_passed(
+    on_duckdb: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build() -> dict[str, str]:
+        results = on_duckdb.dbt("build", *selected, succeeds=False)
+        return {result.node.name.partition("__")[0]: str(result.status) for result in results}
+
+    events, fact = "is_key_int_events_event_id", "is_key_fct_app_usage_daily_org_id"
+    selected = ["--exclude-resource-type", "unit_test", "--indirect-selection", "cautious"]
+    selected += ["--select", "+fct_app_usage_daily", "--exclude", "fqn:staging.okta", "fqn:staging.slack"]
+    land_people(on_duckdb)
+    loads = list(arrivals())
+    on_duckdb.land("google_workspace", *loads[0])
+    assert {build()[test] for test in (events, fact)} == {"pass"}
+    [(tested,)] = on_duckdb.query("select max(ledger_id) from analytics_intermediate.int_days_touched")
+
+    # nothing writes into days that are over, but for this
+    for table in ("analytics_staging.stg_google_workspace__events", "analytics.fct_app_usage_daily"):
+        day = "occurred_at" if "staging" in table else "usage_date"
+        on_duckdb.execute(f"insert into {table} select * from {table} where cast({day} as date) = '2026-01-03'")
+    monkeypatch.setenv("APP_USAGE_TESTED", str(tested))
+    assert {build()[test] for test in (events, fact)} == {"pass"}
+    monkeypatch.setenv("APP_USAGE_TESTED", str(tested + 1))  # of another ledger
+    assert build()[events] == "fail"
+    monkeypatch.delenv("APP_USAGE_TESTED")
+    done = build()
+    assert (done[events], done["fct_app_usage_daily"]) == ("fail", "skipped")
+
+    # a vendor moves an event by more days than copies are looked for: what is new has the key of what is not
+    monkeypatch.setenv("APP_USAGE_TESTED", str(tested))
+    moved = login(*GOOGLE, "alice@acme.com", "2025-10-20 18:00", key="a19")
+    log = fetches("google_workspace", *GOOGLE, start="2025-10-01 07:00", at="2026-01-21 12:00")
+    on_duckdb.land(
+        "google_workspace", "moved", {"login": [{**moved, "fetched_at": utc("2026-01-21 12:00")}], "fetch_log": log}
+    )
+    assert build()[events] == "fail"
+
+
 def test_rows_of_a_load_that_never_completed_are_not_counted(on_duckdb: Warehouse) -> None:
     land_people(on_duckdb)
     (_, first), (_, second), *_ = arrivals()
