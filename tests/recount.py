@@ -438,6 +438,26 @@ class Recount:
         }
 
     @cached_property
+    def app_usage_classes(self) -> dict[tuple[str, str, str], Row]:
+        """A row per app and class of who used it in 90 days, each counted by the days of use."""
+        days: dict[tuple[str, str, str], dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for org_id, app_id, person_id, day in self.seen_by:
+            age = (self.as_of(org_id, app_id) - day).days
+            if 0 <= age < 90:
+                days[org_id, app_id, self.person_class(org_id, person_id)][age].add(person_id)
+        rows: dict[tuple[str, str, str], Row] = {}
+        for (org_id, app_id, person_class), by_age in days.items():
+            app = self.app_usage[org_id, app_id]
+            rows[org_id, app_id, person_class] = {
+                **{
+                    name: None if app[name] is None else len(set().union(*(by_age[age] for age in range(window))))
+                    for name, window in zip(("dau", "wau", "mau_28", "mau_30", "mau_90"), (1, *WINDOWS), strict=True)
+                },
+                **{name: app[name] for name in (*QUALITY, "as_of_date")},
+            }
+        return rows
+
+    @cached_property
     def _volumes(self) -> dict[tuple[str, str], dict[str, int]]:
         """(org, app) -> person of any class -> activities in the 30 days, each day's from the surest source."""
         volumes: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
