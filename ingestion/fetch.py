@@ -282,6 +282,7 @@ class Reader:
         self._has_landed = self._has_logged = False
         self._window: tuple[datetime | None, datetime | None] = (None, None)
         self._known_rejects: pa.Array | None = None
+        self._rejects: list[pa.ChunkedArray] = []  # of this window
         self.secrets: list[str] = []
         self._session: VendorSession | None = None
 
@@ -406,6 +407,9 @@ class Reader:
 
     def _read_window(self, window: Window, start: datetime, end: datetime, *, is_known: bool) -> Iterator[Any]:
         self._window, self._counts, self._pages = (start, end), [0, 0], 0
+        if self._known_rejects is not None:  # identical ones of one window are as many as there are
+            chunks = [chunk for hashes in self._rejects for chunk in hashes.chunks]
+            self._known_rejects, self._rejects = pa.concat_arrays([self._known_rejects, *chunks]), []
         known = None
         if is_known:
             beyond = window.step + timedelta(hours=1)  # more than any margin of a request
@@ -588,12 +592,13 @@ class Reader:
             self._has_nameless |= self._typer.has_nameless
 
     def _reject(self, rows: pa.Table) -> Iterator[Any]:
-        """A record that is bad at every re-read of its window is rejected once."""
+        """A record that is bad in every window that has it, and at every re-read, is rejected once."""
         if self._known_rejects is None:
             known = self._fetch.landing.known_rejects(self._stream, self._connection.connection_id)
             self._known_rejects = pa.array([], pa.int64()) if known is None else known["record_hash"].combine_chunks()
         rows = rows.filter(pc.invert(pc.is_in(rows["record_hash"], value_set=self._known_rejects)))
         if rows.num_rows:
+            self._rejects.append(rows["record_hash"])
             self._has_landed = True
             yield Marked(rows, "rejected_records")
 

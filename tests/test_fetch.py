@@ -247,6 +247,17 @@ def test_a_record_that_cannot_be_typed_is_rejected_once_and_its_neighbours_land(
     assert lake.query(rejected) == [("no id", "user3"), ("size is no bigint: huge", "user2")]
 
 
+def test_a_record_that_every_window_of_a_run_has_is_rejected_once(lake: Lake) -> None:
+    undated = {"id": "7", "at": None, "who": "user7", "size": 7}
+    [stream] = _connector().streams
+    assert stream.window
+    short = replace(_connector(), streams=(replace(stream, window=replace(stream.window, longest=timedelta(days=1))),))
+    with vendor(lambda request: Answer({"items": [undated, undated], "next": None})) as server:
+        lake.extract(short, _connection(server.url))
+        assert len(server.requests) > 2
+    assert lake.query("select reason from landing_acme_app.rejected_records") == 2 * [("no occurred_at",)]
+
+
 def test_a_refused_connection_is_recorded_without_its_key_and_the_others_go_on(lake: Lake) -> None:
     app, refused = App(), App()
     app.events = [_event(1, NOW - timedelta(hours=2))]
