@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import time
 import warnings
 from collections import defaultdict
@@ -24,7 +25,9 @@ import dlt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
+from dlt.common.configuration.utils import TraceLogContext
 from dlt.common.destination import Destination
+from dlt.common.schema.utils import new_table
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 from dlt.extract import DltSource
@@ -33,7 +36,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from ingestion.connections import Connection
 from ingestion.connector import Connector, Stream
 from ingestion.connectors import product
-from ingestion.fetch import ROW_GROUP, Fetch, Landing, Load, Reading, readings
+from ingestion.fetch import ROW_GROUP, Fetch, Landing, Load, Reading, landing_columns, readings
 from ingestion.files import file_readings
 from ingestion.http import Sleep
 
@@ -48,6 +51,7 @@ LANDED = (
 os.environ.setdefault("EXTRACT__WORKERS", str(PARALLEL_STREAMS))
 os.environ.setdefault("EXTRACT__MAX_PARALLEL_ITEMS", str(2 * PARALLEL_STREAMS))
 os.environ.setdefault("DATA_WRITER__BUFFER_MAX_ITEMS", str(ROW_GROUP))
+TraceLogContext.logging_enabled = False  # of every value it ever resolved, secrets too: a process that stays would grow
 warnings.filterwarnings("ignore", message="Arrow output on a DB-API result")  # dlt's cursor is one; the copy is small
 
 
@@ -88,11 +92,11 @@ class Warehouse:
         pipeline = dlt.pipeline(
             name, destination=self.destination, dataset_name=f"landing_{name}", pipelines_dir=str(self.pipelines_dir)
         )
-        if pipeline.has_pending_data:
-            # of a run that was killed: it may be torn, and how far every stream was read is in the warehouse
-            pipeline.drop()
+        # What is here may be torn, of a run that was killed, or newer than a warehouse that came back from a backup:
+        # how far every stream was read is in the warehouse.
+        pipeline.drop()
         with _failures(pipeline):
-            pipeline.sync_destination()  # a lost working folder comes back
+            pipeline.sync_destination()
         self._pipelines[name] = pipeline
         return pipeline
 
@@ -208,6 +212,7 @@ def _run_connector(
     outcomes: dict[tuple[str, str], str | None] = {}
     pool = ThreadPoolExecutor(PARALLEL_STREAMS, thread_name_prefix=connector.name)
     # one client, opened here: dlt's contexts do not stand being entered by several of its worker threads
+    _add_new_columns(pipeline, connector)
     with pipeline.sql_client() as client:
         landing = _Landing(client)
         fetch = new_fetch(landing, outcomes)
@@ -260,6 +265,22 @@ def _source(connector: Connector, streams: list[Reading]) -> DltSource:
     return source()
 
 
+def _add_new_columns(pipeline: dlt.Pipeline, connector: Connector) -> None:
+    """What a newer connector reads has its column before its first row, for the models name it."""
+    if not pipeline.default_schema_name:
+        return  # nothing has landed
+    schema, is_new = pipeline.default_schema, False
+    for stream in connector.streams:
+        if stream.name in schema.tables:
+            known = schema.get_table_columns(stream.name, include_incomplete=True)
+            added: list[Any] = [{"name": n, **c} for n, c in landing_columns(stream).items() if n not in known]
+            schema.update_table(new_table(stream.name, columns=added))
+            is_new |= bool(added)
+    if is_new:
+        with _failures(pipeline):
+            pipeline.sync_schema()
+
+
 def _load(pipeline: dlt.Pipeline, source: DltSource, form: Literal["parquet"] | None = "parquet") -> None:
     """`form` of the files, or that of each resource."""
     with _failures(pipeline):
@@ -271,7 +292,9 @@ def _load_pending(pipeline: dlt.Pipeline) -> None:
     with _failures(pipeline):
         if pipeline.has_pending_data:
             pipeline.normalize()
-            pipeline.load()
+            for load_id in pipeline.load().loads_ids:
+                # what has landed is in the warehouse, and would be here once more for ever
+                shutil.rmtree(Path(pipeline.working_dir) / "load" / "loaded" / load_id, ignore_errors=True)
 
 
 @contextmanager
@@ -350,9 +373,16 @@ class _Landing:
                 with client.execute_query(statement, *parameters) as cursor:
                     # dlt 1.31 asks DuckDB for Arrow by a name that DuckDB 2.0 no longer knows
                     read = getattr(cursor.native_cursor, "to_arrow_table", cursor.arrow)
-                    return read()
+                    return _typed(read())
             except DatabaseUndefinedRelation:
                 return None
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    """PostgreSQL's rows have the types of their values, and none where there is no row."""
+    types = {"record_hash": pa.int64(), "modified_at": pa.timestamp("us")}
+    fields = (f.with_type(types.get(f.name, pa.string())) if pa.types.is_null(f.type) else f for f in table.schema)
+    return table.cast(pa.schema(fields))
 
 
 def _bytes(table: pa.Table) -> bytes:

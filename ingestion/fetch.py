@@ -36,6 +36,7 @@ BATCH_BYTES = 32 * 1024 * 1024  # and small beside 1 GB
 FIRST_SPAN = timedelta(days=1)  # a first window; the next is twice as long while windows are small
 PATIENCE, PATIENCE_RATIO = 2.0, 0.1  # seconds, and of the time that the others took, that a load waits for the last
 POLL = 0.2  # seconds
+MANY_REJECTS = 10  # in a window, if they are most of it: not odd records, but another format
 QUARTER = timedelta(minutes=15)
 PAGES_OF_A_SMALL_WINDOW, PAGES_OF_A_LARGE_WINDOW = (
     4,
@@ -178,7 +179,7 @@ class Reading:
             name=self._name,
             table_name=self._stream.name,
             write_disposition="append",
-            columns=_hints(landing_schema(self._stream)),
+            columns=landing_columns(self._stream),
             schema_contract={"tables": "evolve", "columns": "evolve", "data_type": "freeze"},
             parallelized=True,
         )(self, load)
@@ -248,6 +249,11 @@ def rows(
     """The stream's new rows as Arrow tables, each marked with the table it belongs to; `state` keeps its cursor."""
     reading = (reader or Reader)(connector, connection, stream, fetch, state)
     try:
+        if state.get("org_id", connection.org_id) != connection.org_id:
+            raise ConnectionsError(
+                f"{connection.connection_id} has been read for {state['org_id']}, and one customer's events are no"
+                f" other's: what is read for {connection.org_id} needs a new connection_id"
+            )
         yield from reading.rows()
     except (FetchError, ConnectionsError) as error:
         yield from reading.failed(redacted(str(error), reading.secrets))
@@ -277,7 +283,7 @@ class Reader:
         self._typist = ThreadPoolExecutor(1, thread_name_prefix="typist")
         self._typing: Future[Typed] | None = None
         self._counts = [0, 0]
-        self._pages = 0
+        self._pages = self._records = 0
         self._stops_at_known = False
         self._has_landed = self._has_logged = False
         self._window: tuple[datetime | None, datetime | None] = (None, None)
@@ -406,7 +412,7 @@ class Reader:
         return max(seen - overlap, earliest), is_deep
 
     def _read_window(self, window: Window, start: datetime, end: datetime, *, is_known: bool) -> Iterator[Any]:
-        self._window, self._counts, self._pages = (start, end), [0, 0], 0
+        self._window, self._counts, self._pages, self._records = (start, end), [0, 0], 0, 0
         if self._known_rejects is not None:  # identical ones of one window are as many as there are
             chunks = [chunk for hashes in self._rejects for chunk in hashes.chunks]
             self._known_rejects, self._rejects = pa.concat_arrays([self._known_rejects, *chunks]), []
@@ -419,6 +425,13 @@ class Reader:
         zone = self._connection.time_zone
         bounds = {"start": _bound(start, window, zone, is_end=False), "end": _bound(end, window, zone, is_end=True)}
         yield from self._requests(_filled(window.params, bounds))
+        rejected = self._counts[1]
+        if rejected >= MANY_REJECTS and rejected > self._records / 2:
+            # nobody who is in them would be seen, and be idle
+            raise FetchError(
+                f"{rejected} of {self._records} records of {start} to {end} cannot be read (see rejected_records):"
+                " they are not as the connector expects them"
+            )
 
     def _replay(self) -> Iterator[Any]:
         """Types again what was rejected; what is good now lands, and is noted so that it counts as rejected no more."""
@@ -522,6 +535,7 @@ class Reader:
         try:
             for records, envelope in pages:
                 self._pages += 1
+                self._records += len(records)
                 if self._stops_at_known and records:
                     landed = self._counts[0]
                     yield from self._typed(records, fields)
@@ -657,11 +671,12 @@ class Reader:
             if complete_through is not None:
                 self._state["logged_through"] = complete_through.isoformat()
             self._state.pop("has_failed", None)
+            self._state["org_id"] = self._connection.org_id
         else:
             self._state["has_failed"] = True
         row = {
             "connection_id": self._connection.connection_id,
-            "org_id": self._connection.org_id,
+            "org_id": self._state.get("org_id", self._connection.org_id),
             "connector": self._connector.name,
             "stream": self._stream.name,
             "stream_kind": self._stream.kind,
@@ -730,6 +745,11 @@ def _gathered(items: Iterable[pa.Table | Marked]) -> Iterator[Any]:
             yield together(table)
     for table in list(waiting):
         yield together(table)
+
+
+def landing_columns(stream: Stream) -> Any:
+    """dlt column hints of a stream's landing table."""
+    return _hints(landing_schema(stream))
 
 
 def _hints(schema: pa.Schema) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 import duckdb
@@ -353,9 +354,13 @@ def _records_sql(stream: Stream, record_paths: list[str], item_paths: list[str])
 
 
 def _hash_sql(stream: Stream) -> str:
-    """Of what makes a record what it is: two parents may list the same text."""
-    parents = [f", cast($parent_{path} as varchar)" for path in stream.key.paths if not path.startswith(("$", "item "))]
-    return f"cast(hash(payload{''.join(parents)}) >> 1 as bigint)"
+    """Of what makes a record what it is: two parents may list the same text. And a listing, of which nothing else comes
+    again, lands once more when a connector reads it otherwise.
+    """
+    more = [f", cast($parent_{path} as varchar)" for path in stream.key.paths if not path.startswith(("$", "item "))]
+    if stream.kind == "accounts":
+        more.append(f", '{sha256(repr(stream.columns).encode()).hexdigest()[:16]}'")
+    return f"cast(hash(payload{''.join(more)}) >> 1 as bigint)"
 
 
 def _reason_sql(stream: Stream, columns: list[Column]) -> str:
@@ -367,7 +372,7 @@ def _reason_sql(stream: Stream, columns: list[Column]) -> str:
         cases.append(f"when item is null then 'no elements in {stream.explode}'")
     cases += [
         f"""when "{column.name}" is null and nullif(trim("raw_{column.name}"), '') is not null
-            then '{column.name} is no {column.type}: ' || left("raw_{column.name}", 80)"""
+            then '{column.name} is no {column.type}: ' || left(replace("raw_{column.name}", chr(0), ''), 80)"""
         for column in columns
         if column.type != "text"
     ]

@@ -369,6 +369,100 @@ def test_a_lost_working_folder_is_restored_from_the_warehouse(lake: Lake) -> Non
     assert _ids(lake) == ["events:acme-app:1"]
 
 
+def test_a_warehouse_that_comes_back_from_a_backup_is_read_on_from_where_it_was(lake: Lake) -> None:
+    app, file = App(), lake.folder / "warehouse.duckdb"
+    app.events = [_event(n, NOW - timedelta(days=4 - n)) for n in range(3)]
+    with vendor(app) as server:
+        lake.extract(_connector(), _connection(server.url), NOW - timedelta(days=3, hours=12))
+        backup = file.read_bytes()
+        lake.extract(_connector(), _connection(server.url))
+        file.write_bytes(backup)
+        lake.extract(_connector(), _connection(server.url), NOW + timedelta(minutes=20))
+    assert _ids(lake) == ["events:acme-app:0", "events:acme-app:1", "events:acme-app:2"]
+
+
+def test_what_has_landed_is_not_kept_beside_the_warehouse_for_ever(lake: Lake) -> None:
+    app = App()
+    with vendor(app) as server:
+        for hour in range(3):
+            app.events.append(_event(hour, NOW + timedelta(hours=hour, minutes=-30)))
+            lake.extract(_connector(), _connection(server.url), NOW + timedelta(hours=hour))
+    assert len(_ids(lake)) == 3
+    assert list((lake.folder / "pipelines" / "acme_app" / "load").glob("*/*")) == []
+
+
+def test_a_column_that_an_upgrade_brings_is_there_at_once_and_filled_for_all_who_are_listed(lake: Lake) -> None:
+    app = App()
+    app.users = [{"id": str(n), "email": f"u{n}@acme.com", "title": f"title {n}"} for n in range(2)]
+    before = _connector(streams="users")
+    [users] = before.streams
+    after = replace(before, streams=(replace(users, columns=(*users.columns, Column("title", "$.title"))),))
+    with vendor(app) as server:
+        lake.extract(before, _connection(server.url))
+        app.before_page = lambda number: Answer(status=403)
+        lake.extract(after, _connection(server.url), NOW + timedelta(hours=1))
+        assert lake.query("select title from landing_acme_app.users") == [(None,), (None,)]
+        app.before_page = lambda number: None
+        for hours in (2, 3):
+            lake.extract(after, _connection(server.url), NOW + timedelta(hours=hours))
+    assert lake.query("select title from landing_acme_app.users where title is not null order by 1") == [
+        ("title 0",),
+        ("title 1",),
+    ]
+
+
+def test_a_format_that_the_connector_does_not_know_is_a_failure_and_not_a_day_without_events(lake: Lake) -> None:
+    app = App()
+    app.events = [_event(n, NOW - timedelta(hours=30)) for n in range(30)]
+    with vendor(app) as server:
+        lake.extract(_connector(), _connection(server.url), NOW - timedelta(days=1))
+        app.events = [{**_event(n, NOW - timedelta(hours=4)), "size": "2 kB"} for n in range(30, 50)]
+        report = lake.extract(_connector(), _connection(server.url))
+        assert "20 of 20 records" in report.failures["acme-app", "events"]
+        assert lake.query("select count(*) from landing_acme_app.rejected_records") == [(20,)]
+        app.events += [_event(n, NOW - timedelta(hours=4)) for n in range(50, 80)]
+        assert not lake.extract(_connector(), _connection(server.url), NOW + timedelta(hours=1)).failures
+    last = "select complete_through from landing_acme_app.fetch_log order by fetched_at, outcome desc"
+    assert [through for (through,) in lake.query(last)][-2] < datetime(2026, 1, 30, 12)
+
+
+def test_a_connection_is_one_customers_for_ever(lake: Lake) -> None:
+    app = App()
+    app.events = [_event(1, NOW - timedelta(hours=2))]
+    with vendor(app) as server:
+        lake.extract(_connector(), _connection(server.url))
+        app.events.append(_event(2, NOW + timedelta(minutes=30)))
+        moved = replace(_connection(server.url), org_id="globex")
+        report = lake.extract(_connector(), moved, NOW + timedelta(hours=1))
+        assert "needs a new connection_id" in report.failures["acme-app", "events"]
+        assert not lake.extract(_connector(), _connection(server.url), NOW + timedelta(hours=2)).failures
+    assert len(_ids(lake)) == 2
+    for table in ("events", "fetch_log"):
+        assert lake.query(f"select distinct org_id from landing_acme_app.{table}") == [("acme",)]
+
+
+@pytest.mark.parametrize("streams", ["events", "users"])
+def test_on_postgres_a_second_connection_is_read_as_the_first_was(
+    lake: Lake, product_server: PrivatePostgres, streams: str
+) -> None:
+    app = App()
+    app.events = [_event(1, NOW - timedelta(hours=2)), {**_event(2, NOW - timedelta(hours=2)), "size": "no\0number"}]
+    app.users = [{"id": "1", "email": "a@acme.com"}]
+    warehouse = extract.Warehouse(dlt.destinations.postgres(product_server.url(f"two_of_{streams}")), lake.folder)
+    connector = _connector(streams=streams)
+    with vendor(app) as server:
+        first = _connection(server.url)
+        second = replace(first, connection_id="globex-app", org_id="globex")
+        for group in ([first], [first, second], [first, second]):
+            report = extract.extract(warehouse, group, {"acme_app": connector}, now=NOW, sleep=lake.slept.append)
+            assert not report.failures
+    with warehouse.pipeline("acme_app").sql_client() as client:
+        assert client.execute_sql(f"select org_id, count(*) from {streams} group by 1 order by 1") == [
+            ("acme", 1),
+            ("globex", 1),
+        ]
+
+
 def test_a_run_that_finds_nothing_new_loads_nothing_until_completeness_reaches_the_next_quarter_hour(
     lake: Lake,
 ) -> None:
