@@ -122,6 +122,11 @@ class Builder:
         assert self._manifest is not None
         return str(self._manifest.nodes["model.app_usage.int_days_touched"].relation_name)
 
+    @property
+    def signature(self) -> str:
+        """The table that says which of dbt's invocations wrote last, as SQL names it."""
+        return self.ledger.replace("int_days_touched", "last_build")
+
     def _common(self) -> list[str]:
         settings = self._settings
         return [

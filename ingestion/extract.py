@@ -14,12 +14,12 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from threading import Lock, Semaphore
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import dlt
 import pyarrow as pa
@@ -118,11 +118,11 @@ class Warehouse:
             with client.execute_query(counts) as cursor:
                 return {schema.removeprefix("landing_"): f"{n} {newest}" for schema, n, newest in cursor.fetchall()}
 
-    def newest_entry(self, ledger: str) -> int | None:
-        """The highest number in a ledger of the models; None while it is empty."""
-        with self.pipeline("product").sql_client() as client:
-            with client.execute_query(f"select max(ledger_id) from {ledger}") as cursor:
-                return cast("int | None", cursor.fetchall()[0][0])
+    def newest(self, column: str, table: str) -> Any:
+        """The highest value in a column of a table of the models; None where it is empty or not there."""
+        with self.pipeline("product").sql_client() as client, suppress(DatabaseUndefinedRelation):
+            with client.execute_query(f"select max({column}) from {table}") as cursor:
+                return cursor.fetchall()[0][0]
 
 
 def extract(

@@ -282,8 +282,9 @@ class Reader:
         self._typer = RecordTyper(stream, connection, fetch.now)
         self._typist = ThreadPoolExecutor(1, thread_name_prefix="typist")
         self._typing: Future[Typed] | None = None
-        self._counts = [0, 0]
-        self._pages = self._records = 0
+        self._counts = [0, 0]  # rows that landed, rows that were rejected
+        self._records = [0, 0]  # read, of which bad
+        self._pages = 0
         self._stops_at_known = False
         self._has_landed = self._has_logged = False
         self._window: tuple[datetime | None, datetime | None] = (None, None)
@@ -412,7 +413,7 @@ class Reader:
         return max(seen - overlap, earliest), is_deep
 
     def _read_window(self, window: Window, start: datetime, end: datetime, *, is_known: bool) -> Iterator[Any]:
-        self._window, self._counts, self._pages, self._records = (start, end), [0, 0], 0, 0
+        self._window, self._counts, self._pages, self._records = (start, end), [0, 0], 0, [0, 0]
         if self._known_rejects is not None:  # identical ones of one window are as many as there are
             chunks = [chunk for hashes in self._rejects for chunk in hashes.chunks]
             self._known_rejects, self._rejects = pa.concat_arrays([self._known_rejects, *chunks]), []
@@ -425,12 +426,12 @@ class Reader:
         zone = self._connection.time_zone
         bounds = {"start": _bound(start, window, zone, is_end=False), "end": _bound(end, window, zone, is_end=True)}
         yield from self._requests(_filled(window.params, bounds))
-        rejected = self._counts[1]
-        if rejected >= MANY_REJECTS and rejected > self._records / 2:
+        read, bad = self._records
+        if bad >= MANY_REJECTS and bad > read / 2:
             # nobody who is in them would be seen, and be idle
             raise FetchError(
-                f"{rejected} of {self._records} records of {start} to {end} cannot be read (see rejected_records):"
-                " they are not as the connector expects them"
+                f"{bad} of {read} records of {start} to {end} cannot be read (see rejected_records): they are not as"
+                " the connector expects them"
             )
 
     def _replay(self) -> Iterator[Any]:
@@ -535,7 +536,7 @@ class Reader:
         try:
             for records, envelope in pages:
                 self._pages += 1
-                self._records += len(records)
+                self._records[0] += len(records)
                 if self._stops_at_known and records:
                     landed = self._counts[0]
                     yield from self._typed(records, fields)
@@ -597,6 +598,7 @@ class Reader:
     def _sorted_out(self, typed: Typed) -> Iterator[Any]:
         if typed.rejected.num_rows:
             self._counts[1] += typed.rejected.num_rows
+            self._records[1] += pc.count_distinct(typed.rejected["record_hash"]).as_py()
             yield from self._reject(typed.rejected)
         if self._stream.kind == "events":
             yield from self._landed(typed.accepted)

@@ -181,6 +181,11 @@ class Flow:
     def _last_build(self) -> dict[str, Any]:
         return dict(json.loads(self._built_file.read_text())) if self._built_file.exists() else {}
 
+    def _is_last(self, build: Mapping[str, Any]) -> bool:
+        """Whether nobody, such as an analyst's own dbt, has written to the models since."""
+        signed = self.warehouse.newest("invocation_id", build["signature"]) if "signature" in build else None
+        return bool(signed == build["invocation_id"])
+
     def extract(self, summary: Summary, progress: Progress) -> None:
         """Vendors and product database into the landing tables."""
         progress.step("extract")
@@ -223,10 +228,11 @@ class Flow:
             landed = self.warehouse.landed()
             inputs = self._inputs(landed)
             last = self._last_build()
-            if select is None and not full_refresh and last.get("inputs") == inputs:
+            is_last = bool(last) and self._is_last(last)
+            if select is None and not full_refresh and is_last and last["inputs"] == inputs:
                 summary.is_built_before = True
                 return
-            is_same_project = all(last.get("inputs", {}).get(key) == inputs[key] for key in ("project", "target"))
+            is_same_project = is_last and all(last["inputs"][key] == inputs[key] for key in ("project", "target"))
             self._built_file.unlink(missing_ok=True)
             summary.built = self._builder.build(
                 landed=landed,
@@ -237,8 +243,12 @@ class Flow:
                 on_node=progress.node,
             )
             if select is None:
-                tested = self.warehouse.newest_entry(self._builder.ledger)
-                build = {"invocation_id": summary.built.invocation_id, "inputs": inputs, "tested": tested}
+                build = {
+                    "invocation_id": summary.built.invocation_id,
+                    "signature": self._builder.signature,
+                    "inputs": inputs,
+                    "tested": self.warehouse.newest("ledger_id", self._builder.ledger),
+                }
                 self._built_file.write_text(json.dumps(build))
 
     def publish(
@@ -257,6 +267,11 @@ class Flow:
             raise PublishError(
                 "the last build failed, was killed or built only a part, and what is not tested is not published: "
                 "run `app-usage build` first"
+            )
+        if not self._is_last(build):
+            raise PublishError(
+                "another dbt has written to the warehouse since the last build, and what is not tested is not"
+                " published: run `app-usage build` first"
             )
         with _timed(summary, "publish"):
             summary.generation = publish(

@@ -36,3 +36,15 @@
     {%- endcall -%}
     {{ return(load_result('collect_freshness')) }}
 {% endmacro %}
+
+
+{# Notes which of dbt's invocations was the last to write, whoever started it. #}
+{% macro sign_build() %}
+    {%- if execute and flags.WHICH in ['build', 'run', 'seed', 'snapshot', 'clone', 'retry'] -%}
+        {%- set schema = target.schema ~ '_intermediate' %}
+        create schema if not exists {{ schema }};
+        create table if not exists {{ schema }}.last_build (invocation_id varchar(64));
+        delete from {{ schema }}.last_build;
+        insert into {{ schema }}.last_build values ('{{ invocation_id }}')
+    {%- endif -%}
+{% endmacro %}

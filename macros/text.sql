@@ -6,9 +6,9 @@
 
 {#
     The parts of a list in a text column, a row each: `a|b`, or JSON `["a", "b"]` whose elements hold no comma. Counted
-    and split, because no two engines share a way to unnest.
+    and split, because no two engines share a way to unnest; each row is compared with `most` numbers.
 #}
-{% macro split_rows(relation, keys, list, delimiter='|', most=40) %}
+{% macro split_rows(relation, keys, list, delimiter='|', most=100) %}
     select
         {%- for key in keys %}
         listed.{{ key }},

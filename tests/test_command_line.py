@@ -184,6 +184,19 @@ def test_a_failing_test_leaves_the_product_on_its_last_generation(ran: Ran, tmp_
     assert site.query(newest.format("analytics")) > site.product(newest.format("app_usage"))
 
 
+def test_what_somebodys_own_dbt_wrote_is_not_published_untested(ran: Ran) -> None:
+    site = ran.site
+    assert site.invoke("build").exit_code == 0
+    by_hand = site.command("dbt", "run", "--select", "app_usage_bands", "--vars", "{min_complete_ratio: 0.5}")
+    assert by_hand.returncode == 0, by_hand.stdout
+    refused = site.invoke("publish")
+    assert refused.exit_code == 1
+    assert "another dbt has written to the warehouse" in refused.stderr
+    built = site.invoke("build")
+    assert (built.exit_code, "no new load" in built.stdout) == (0, False), built.stdout
+    assert site.invoke("publish").exit_code == 0
+
+
 def test_check_says_what_a_change_would_add_and_refuses_what_it_would_break(ran: Ran, tmp_path: Path) -> None:
     same = ran.site.command("app-usage", "check")
     assert (same.returncode, same.stdout) == (0, "the published tables stay as they are\n"), same.stderr

@@ -280,6 +280,16 @@ def test_whom_the_product_deletes_keeps_the_past_without_a_name_and_has_left(on_
     assert on_duckdb.rows(*person) == [("alice@acme.com", "Alice", "human", None)]
 
 
+def test_a_vendor_of_whose_events_nobody_says_what_is_a_use_stops_the_build(on_duckdb: Warehouse) -> None:
+    land_people(on_duckdb)
+    log = fetches("zoom", "acme-zoom", "acme", start="2026-01-01 00:00", at="2026-01-20 12:00")
+    log[0]["stream"] = "meetings"
+    on_duckdb.land("zoom", "z1", {"fetch_log": log})
+    claim = "assert_a_stream_of_events_says_what_is_a_use"
+    results = on_duckdb.dbt("build", "--select", f"+{claim},+int_streams", claim, "activity_types", succeeds=False)
+    assert [(r.status, r.failures) for r in results if r.node.name == claim] == [("fail", 1)]
+
+
 def test_an_org_without_a_usable_time_zone_is_counted_in_utc_and_named(on_duckdb: Warehouse) -> None:
     orgs = [org("acme", None), org("globex", "Mars/Olympus"), org("initech", "Asia/Kolkata")]
     on_duckdb.land("product", "p1", {"orgs": orgs, "employees": [employee(row["org_id"], "ann") for row in orgs]})

@@ -21,10 +21,10 @@ newest as (
 reached as (
 
     select
-        org_id,
-        connector,
         connection_id,
         stream,
+        max(case when fetch_rank = 1 then org_id end) as org_id,
+        max(case when fetch_rank = 1 then connector end) as connector,
         max(stream_kind) as stream_kind,
         max(complete_through) as complete_through,
         max(fetched_at) as last_fetched_at,
@@ -32,8 +32,39 @@ reached as (
         max(case when fetch_rank = 1 then expected_lag_seconds end) as expected_lag_seconds,
         max(case when fetch_rank = 1 then restate_days end) as restate_days
     from newest
-    group by 1, 2, 3, 4
+    group by 1, 2
+
+),
+
+connections as (
+
+    select
+        connection_id,
+        max(last_fetched_at) as last_fetched_at
+    from reached
+    group by 1
+
+),
+
+-- what fails is asked again by every run, so a stream that is not is one that the connection's settings leave out by now
+final as (
+
+    select
+        reached.org_id,
+        reached.connector,
+        reached.connection_id,
+        reached.stream,
+        reached.stream_kind,
+        reached.complete_through,
+        reached.last_fetched_at,
+        reached.last_completed_at,
+        reached.expected_lag_seconds,
+        reached.restate_days
+    from reached
+    inner join connections
+        on reached.connection_id = connections.connection_id
+    where reached.last_fetched_at >= {{ dbt.dateadd('day', -7, 'connections.last_fetched_at') }}
 
 )
 
-select * from reached
+select * from final

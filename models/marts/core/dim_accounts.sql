@@ -184,7 +184,7 @@ org_domains as (
     select distinct
         org_id,
         lower(part) as domain
-    from ({{ split_rows('orgs', ['org_id'], 'email_domains', ',') }}) as listed_domains
+    from ({{ split_rows('orgs', ['org_id'], 'email_domains', ',', most=1000) }}) as listed_domains
     where part <> ''
 
 ),
