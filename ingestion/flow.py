@@ -29,6 +29,7 @@ from ingestion.extract import Extracted, ExtractError, Warehouse, extract, extra
 from ingestion.postgres import SUPERUSER, PostgresError, PrivatePostgres
 from ingestion.publish import Change, Generation, PublishError, changes, publish, read_marts
 from ingestion.sandbox import Options, Sandbox
+from ingestion.sandbox.product import NOT_OURS
 
 
 class LockedError(Exception):
@@ -337,7 +338,9 @@ def prepared(settings: Settings, sandbox_options: Options | None) -> Iterator[Fl
     if settings.connections_file is not None:
         if is_private:
             make_missing_tables(product_url)
-        yield Flow(settings, read_connections(settings.connections_file, connectors()), None)
+        connections = read_connections(settings.connections_file, connectors())
+        _keep_apart(settings.home, "connections")
+        yield Flow(settings, connections, None)
     elif sandbox_options is None:
         yield Flow(settings, [], None)
     else:
@@ -347,8 +350,26 @@ def prepared(settings: Settings, sandbox_options: Options | None) -> Iterator[Fl
             raise ConfigError(f"the sandbox: {error}") from error
         with sandbox:
             os.environ.update(sandbox.secrets())
-            sandbox.fill_product(product_url)
+            if sandbox.fill_product(product_url)["orgs"] == NOT_OURS:
+                raise ConfigError(
+                    "the product database has customers of its own, and the sandbox would show them made-up ones: list"
+                    " connections in .dlt/connections.toml, or give the sandbox another database (see README)"
+                )
+            _keep_apart(settings.home, "the sandbox")
             yield Flow(settings, _sandbox_connections(sandbox), sandbox)
+
+
+def _keep_apart(home: Path, source: str) -> None:
+    """What the sandbox makes up is never published beside what is so."""
+    note = home / "read_from"
+    if not note.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        note.write_text(source)
+    elif (other := note.read_text()) != source:
+        raise ConfigError(
+            f"what is in {home} was read from {other}, and {source} would be published beside it: delete the folder, or"
+            " set APP_USAGE_HOME to another"
+        )
 
 
 def _sandbox_connections(sandbox: Sandbox) -> list[Connection]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cache
 from itertools import pairwise
@@ -24,7 +25,9 @@ import pytest
 import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from typer.testing import CliRunner
 
+from ingestion.cli import app
 from ingestion.connectors.product import OPTIONAL, ProductError, read_tables
 from ingestion.postgres import PrivatePostgres
 from ingestion.sandbox import Options, Response, Sandbox, TrueEvent, Truth
@@ -785,6 +788,54 @@ def test_a_table_that_the_sandbox_did_not_make_is_left_alone(postgres: PrivatePo
     assert execute(url, "select * from employees") == [("Real Person",)]
     assert execute(url, "select count(*) from app_states") == [(0,)]
     assert execute(url, "select obj_description('orgs'::regclass)") == [(MARK,)]
+
+
+def test_the_sandbox_shows_nothing_to_a_product_that_has_customers(
+    postgres: PrivatePostgres, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = postgres.url("real")
+    execute(url, "create table orgs (org_id text); insert into orgs values ('a real customer')")
+    monkeypatch.setenv("APP_USAGE_HOME", str(tmp_path / "home"))
+    refused = CliRunner().invoke(app, ["run"], env={"PRODUCT_DB_URL": url, "COLUMNS": "200"})
+    assert refused.exit_code == 2, refused.output
+    assert "has customers of its own" in refused.stderr
+    assert execute(url, "select relname from pg_class where relnamespace = 'public'::regnamespace") == [("orgs",)]
+    assert execute(url, "select to_regnamespace('app_usage')") == [(None,)]
+
+
+def test_what_the_sandbox_made_up_is_not_published_beside_what_is_so(
+    postgres: PrivatePostgres, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "read_from").write_text("the sandbox")
+    file = tmp_path / "connections.toml"
+    file.write_text('[[connections]]\nconnection_id = "acme-zoom"\norg_id = "acme"\nconnector = "zoom"\n')
+    monkeypatch.setenv("APP_USAGE_HOME", str(tmp_path))
+    told = {"PRODUCT_DB_URL": postgres.url("beside"), "COLUMNS": "500"}
+    refused = CliRunner().invoke(app, ["run", "--connections", str(file)], env=told)
+    assert refused.exit_code == 2, refused.output
+    assert "was read from the sandbox" in " ".join(refused.stderr.split())
+
+
+def test_odd_dates_and_amounts_of_the_product_are_read_as_what_they_say(postgres: PrivatePostgres) -> None:
+    url = postgres.url("odd")
+    Sandbox(Options(), NOW).fill_product(url)
+    execute(
+        url,
+        "delete from app_contracts; alter table app_contracts alter annual_price type numeric,"
+        " alter license_name type varchar(80);"
+        "insert into app_contracts"
+        " (org_id, app_id, license_name, purchased, annual_price, currency, starts_on, ends_on)"
+        " values ('acme', 'zoom', 'A', 1, 99.999, 'USD', '-infinity', 'infinity'),"
+        " ('acme', 'zoom', 'B', 1, 'NaN', 'USD', '2026-01-01', '2026-12-31')",
+    )
+    contracts = read_tables(url)["app_contracts"].to_pylist()
+    assert [(row["starts_on"], row["ends_on"], row["annual_price"]) for row in contracts] == [
+        (None, None, Decimal("100.00")),
+        (date(2026, 1, 1), date(2026, 12, 31), None),
+    ]
+    execute(url, "update app_contracts set annual_price = 1e12")
+    with pytest.raises(ProductError, match="app_contracts"):
+        read_tables(url)
 
 
 def test_what_a_product_need_not_have_is_read_as_nothing_until_it_is_there(postgres: PrivatePostgres) -> None:

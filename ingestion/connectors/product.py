@@ -133,7 +133,10 @@ def _read(cursor: Any, table: str) -> pa.Table:
         return schema.empty_table()
     listed = (f"null as {column.name}" if column.name in absent else _expression(column) for column in schema)
     cursor.execute(f"select {', '.join(listed)} from public.{table} order by {order}")
-    return cursor.fetch_arrow_table().cast(schema)
+    try:
+        return cursor.fetch_arrow_table().cast(schema)
+    except pa.ArrowInvalid as error:
+        raise ProductError(f"cannot read the product's table {table}: {error}") from error
 
 
 def _columns(cursor: Any, table: str) -> set[str]:
@@ -149,9 +152,12 @@ def _expression(column: pa.Field) -> str:
     if name in _ARRAYS:
         return f"cast(to_json({name}) as text) as {name}"
     if column.type == INSTANT:
-        return f"({name} at time zone 'UTC') as {name}"
+        return f"case when isfinite({name}) then {name} at time zone 'UTC' end as {name}"
+    if column.type == DATE:  # infinity, which is PostgreSQL's alone, is no end
+        return f"case when isfinite(cast({name} as date)) then cast({name} as date) end as {name}"
     if column.type == MONEY:
-        return f"cast({name} as text) as {name}"
+        amount = f"cast(round(cast({name} as numeric), 2) as text)"
+        return f"case when {amount} not in ('NaN', 'Infinity', '-Infinity') then {amount} end as {name}"
     if column.type in (INT, FLOAT):
         return f"cast({name} as {'bigint' if column.type == INT else 'double precision'}) as {name}"
-    return name
+    return f"cast({name} as text) as {name}"

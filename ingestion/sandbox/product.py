@@ -177,6 +177,8 @@ def fill_product(url: str, world: World, now: datetime) -> dict[str, str]:
                 columns = TABLES.get(table) or EXTRA_TABLES[table]
                 cursor.execute(sql.SQL("create table {} (" + columns + ")").format(name))
                 cursor.execute(sql.SQL("comment on table {} is %s").format(name), [MARK])
+            elif comment != MARK and table == "orgs":
+                return dict.fromkeys(TABLES, NOT_OURS)  # a product with customers of its own: nothing here is for play
             elif comment != MARK:
                 done[table] = NOT_OURS
                 continue

@@ -46,7 +46,7 @@ connections as (
 
 ),
 
--- what fails is asked again by every run, so a stream that is not is one that the connection's settings leave out by now
+-- what fails is asked again by every run: a stream that is not is one that the connection's settings leave out by now
 final as (
 
     select
