@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,7 +44,7 @@ class Builder:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._manifest: Manifest | None = None
-        self._stamp: float = 0
+        self._stamp = ""
         self._staged: dict[str, str] = {}
 
     def build(
@@ -107,8 +108,8 @@ class Builder:
         """Read the project, unless it is as it was; the manifest, which says what the models are."""
         from dbt.cli.main import dbtRunner
 
-        stamp = newest_change(self._settings.project)
-        if self._manifest is None or stamp > self._stamp:
+        stamp = stamp_of(self._settings.project)
+        if self._manifest is None or stamp != self._stamp:
             self._forget_stale_parse()
             parsed = dbtRunner().invoke(["parse", *self._common()])
             if not parsed.success or parsed.exception is not None:
@@ -187,9 +188,10 @@ def _progress(on_node: Callable[[str, str], None]) -> Callable[[Any], None]:
     return callback
 
 
-def newest_change(project: Path) -> float:
-    """When a file that dbt reads last changed, as seconds since 1970."""
+def stamp_of(project: Path) -> str:
+    """Another text when a file that dbt reads came, went or changed."""
     files = [project / "dbt_project.yml", project / "profiles.yml"]
     for folder in _PROJECT_FILES:
-        files += [path for path in (project / folder).rglob("*") if path.is_file()]
-    return max((path.stat().st_mtime for path in files if path.exists()), default=0.0)
+        files += sorted(path for path in (project / folder).rglob("*") if path.is_file())
+    told = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files if path.exists()]
+    return sha256(repr(told).encode()).hexdigest()[:16]

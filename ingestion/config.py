@@ -7,16 +7,18 @@ reads. Nothing is read from the environment after `Settings.load`.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import dlt
 import jinja2
+import psycopg2
 import yaml
 from dlt.common.destination import Destination
 from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
@@ -60,7 +62,7 @@ class Settings:
             target=target or os.environ.get("DBT_TARGET") or "duckdb",
             now=parse_instant(given_now) if given_now else datetime.now(UTC),
             is_now_given=bool(given_now),
-            product_db_url=product_db_url or os.environ.get("PRODUCT_DB_URL") or None,
+            product_db_url=_readable(product_db_url or os.environ.get("PRODUCT_DB_URL")),
             connections_file=Path(file) if file else default_file if default_file.exists() else None,
         )
 
@@ -160,6 +162,23 @@ def parse_instant(text: str) -> datetime:
     except ValueError as error:
         raise ConfigError(f"{text!r} is no time such as 2026-01-31T12:00:00Z") from error
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def _readable(url: str | None) -> str | None:
+    """The URL of a PostgreSQL; ConfigError in our own words where it is none, for libpq's repeat the password."""
+    if not url:
+        return None
+    try:
+        is_known = urlsplit(url).scheme in ("postgresql", "postgres") and not re.search(r"\s", url)
+        is_known &= "@" not in psycopg2.extensions.parse_dsn(url).get("host", "")
+    except (psycopg2.ProgrammingError, ValueError):
+        is_known = False
+    if not is_known:
+        raise ConfigError(
+            "PRODUCT_DB_URL is not such as postgresql://user:password@host:5432/database; in a password, @ is written"
+            " %40, % %25, / %2F and a space %20"
+        )
+    return url
 
 
 def _project_folder() -> Path:

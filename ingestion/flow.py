@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from ingestion.build import Builder, BuildError, Built, newest_change
+from ingestion.build import Builder, BuildError, Built, stamp_of
 from ingestion.config import ConfigError, Settings
 from ingestion.connections import Connection, ConnectionsError, read_connections
 from ingestion.connectors import connectors
@@ -169,7 +169,7 @@ class Flow:
         now = self.settings.now.replace(minute=self.settings.now.minute // 15 * 15, second=0, microsecond=0)
         return {
             "loads": landed,
-            "project": newest_change(self.settings.project),
+            "project": stamp_of(self.settings.project),
             "target": self.settings.target,
             "now": now.isoformat() if self.settings.is_now_given else None,
         }

@@ -28,7 +28,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from ingestion import flow as flow_module
-from ingestion.build import Builder, newest_change
+from ingestion.build import Builder, stamp_of
 from ingestion.cli import app
 from ingestion.config import Settings
 from ingestion.flow import Flow, Progress, Summary, prepared
@@ -89,7 +89,7 @@ def parsed_once(project: Path, target: str, parse: Callable[[], tuple[Manifest, 
     `parse` gives the manifest, and what dbt wrote of it.
     """
     clock = "told" if os.environ.get("APP_USAGE_NOW") else "looked up"  # which the models' references follow
-    asked = sha256(f"{project} {target} {clock} {newest_change(project)}".encode()).hexdigest()[:16]
+    asked = sha256(f"{project} {target} {clock} {stamp_of(project)}".encode()).hexdigest()[:16]
     if asked not in _PARSED:
         parses = Path(os.environ[PARSES])
         kept, written = (parses / f"{asked}.{form}" for form in ("msgpack", "json"))
@@ -105,8 +105,8 @@ def parsed_once(project: Path, target: str, parse: Callable[[], tuple[Manifest, 
 
 def parse_once(builder: Builder) -> Path:
     """In place of Builder.parse. What dbt makes of a project for PostgreSQL holds the name of the database."""
-    settings, stamp = builder._settings, newest_change(builder._settings.project)
-    if settings.target != "duckdb" or stamp <= builder._stamp:
+    settings, stamp = builder._settings, stamp_of(builder._settings.project)
+    if settings.target != "duckdb" or stamp == builder._stamp:
         return _parse(builder)
 
     def parse() -> tuple[Manifest, bytes]:

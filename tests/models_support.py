@@ -23,7 +23,7 @@ from dbt.adapters.factory import reset_adapters
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 
-from ingestion.build import newest_change
+from ingestion.build import stamp_of
 from ingestion.dbt_speed import spare_dbt_idle_work
 from tests.flow_support import parsed_once
 
@@ -67,7 +67,7 @@ class Warehouse:
     dsn: str | None = None
     project: Path = PROJECT
     columns: dict[tuple[str, str], dict[str, str]] = field(default_factory=declared_columns)
-    seeded: dict[str, float] = field(default_factory=dict)
+    seeded: dict[str, str] = field(default_factory=dict)
 
     @property
     def target(self) -> str:
@@ -197,7 +197,7 @@ class Warehouse:
         others = [f"fqn:staging.{path.name}" for path in folders if f"landing_{path.name}" not in landed]
         without = ["--exclude-resource-type", "unit_test", *(() if tests else ("test",))]
         selected = ["--indirect-selection", "cautious", "--select", *(f"+{table}" for table in of.split())]
-        stamp = newest_change(self.project)
+        stamp = stamp_of(self.project)
         known = [seed for seed, built in self.seeded.items() if built == stamp and not tests]
         left_out = ["--exclude", *others, *known] if others or known else []
         results = self.dbt("build", *without, *left_out, *(selected if of else []), *arguments)

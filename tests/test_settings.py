@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from ingestion.build import stamp_of
 from ingestion.config import ConfigError, Settings, parse_instant, postgres_url
 from ingestion.connections import Connection, ConnectionsError, read_connections
 
@@ -52,6 +54,42 @@ def test_a_connection_is_read_with_its_settings_and_its_start_in_utc(tmp_path: P
 def test_a_mistake_in_the_connections_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConnectionsError, match=message):
         _read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:Ge%heim99@db.acme.com/product",
+        "postgresql://me:Ge heim99@db.acme.com/product",
+        "postgresql://me:Ge@heim99@db.acme.com/product",
+        "postgresql://me:Ge[heim99@db.acme.com/product",
+        "postgresql+psycopg2://me:Geheim99@db.acme.com/product",
+        "db.acme.com/Geheim99",
+    ],
+)
+def test_a_product_url_that_cannot_be_read_is_refused_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("PRODUCT_DB_URL", url)
+    with pytest.raises(ConfigError, match="PRODUCT_DB_URL") as refused:
+        Settings.load()
+    assert "heim99" not in str(refused.value)
+
+
+def test_a_file_that_is_taken_away_or_put_back_from_before_is_a_change_of_the_project(tmp_path: Path) -> None:
+    claim, model = tmp_path / "tests" / "dbt" / "claim.sql", tmp_path / "models" / "mart.sql"
+    stamps = []
+    for file in (claim, model):
+        file.parent.mkdir(parents=True)
+        file.write_text("select 1")
+        stamps.append(stamp_of(tmp_path))
+    model.write_text("select 2")
+    os.utime(model, (0, 0))
+    stamps.append(stamp_of(tmp_path))
+    claim.unlink()
+    stamps.append(stamp_of(tmp_path))
+    assert len(set(stamps)) == 4
+    assert stamp_of(tmp_path) == stamps[-1]
 
 
 def test_a_missing_connections_file_is_named(tmp_path: Path) -> None:
