@@ -60,15 +60,24 @@ class Connection:
 
     def secret(self, name: str) -> str:
         """The value of a secret, asked of dlt's providers now and kept nowhere."""
-        section = re.sub(r"[^A-Za-z0-9]", "_", self.connection_id)
+        section = self._section
         try:
             return str(dlt.secrets[f"connections.{section}.{name}"])
         except (KeyError, ConfigFieldMissingException) as error:
-            variable = f"CONNECTIONS__{section}__{name}".upper()
+            variable = f"{self.variables}{name.upper()}"
             raise ConnectionsError(
                 f"connection {self.connection_id!r} has no secret {name!r}: set {variable} "
                 f"or connections.{section}.{name} in .dlt/secrets.toml"
             ) from error
+
+    @property
+    def variables(self) -> str:
+        """What the environment variables of its secrets begin with; other ids may lead to the same."""
+        return f"CONNECTIONS__{self._section}__".upper()
+
+    @property
+    def _section(self) -> str:
+        return re.sub(r"[^A-Za-z0-9]", "_", self.connection_id)
 
 
 def read_connections(path: Path, connectors: Collection[str]) -> list[Connection]:
@@ -83,11 +92,17 @@ def read_connections(path: Path, connectors: Collection[str]) -> list[Connection
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ConnectionsError(f"{path}: write each connection as a [[connections]] table")
     connections = [_connection(entry, f"{path}, connection {n}", connectors) for n, entry in enumerate(entries, 1)]
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for connection in connections:
-        if connection.connection_id in seen:
-            raise ConnectionsError(f"{path}: connection_id {connection.connection_id!r} is there twice")
-        seen.add(connection.connection_id)
+        own, other = connection.connection_id, seen.get(connection.variables)
+        if other == own:
+            raise ConnectionsError(f"{path}: connection_id {own!r} is there twice")
+        if other is not None:
+            raise ConnectionsError(
+                f"{path}: the connections {other!r} and {own!r} would share their secrets, {connection.variables}…: "
+                "choose an id that differs in letters or digits"
+            )
+        seen[connection.variables] = own
     return connections
 
 

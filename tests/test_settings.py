@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -90,6 +91,13 @@ def test_a_file_that_is_taken_away_or_put_back_from_before_is_a_change_of_the_pr
     stamps.append(stamp_of(tmp_path))
     assert len(set(stamps)) == 4
     assert stamp_of(tmp_path) == stamps[-1]
+@pytest.mark.parametrize("other", ["Acme-Zoom", "acme_zoom", "ACME.ZOOM"])
+def test_two_connections_never_read_one_another_s_secrets(tmp_path: Path, other: str) -> None:
+    """Whose ids lead to the same variables; they may be of two customers."""
+    text = GOOD + GOOD.replace("acme-zoom", other).replace('"acme"', '"globex"')
+    shared = re.escape(f"'acme-zoom' and {other!r} would share their secrets, CONNECTIONS__ACME_ZOOM__")
+    with pytest.raises(ConnectionsError, match=shared):
+        _read(tmp_path, text)
 
 
 def test_a_missing_connections_file_is_named(tmp_path: Path) -> None:
