@@ -88,9 +88,18 @@ def read_connections(path: Path, connectors: Collection[str]) -> list[Connection
         raise ConnectionsError(f"cannot read the connections file {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConnectionsError(f"{path} is not valid TOML: {error}") from error
+    if unknown := document.keys() - {"connections"}:
+        raise ConnectionsError(
+            f"{path}: unknown {', '.join(sorted(unknown))}: write each connection as a [[connections]] table"
+        )
     entries = document.get("connections", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ConnectionsError(f"{path}: write each connection as a [[connections]] table")
+    if not entries:
+        raise ConnectionsError(
+            f"{path} lists no connection: write each as a [[connections]] table with connection_id, org_id and "
+            "connector; `app-usage connectors` lists the connectors"
+        )
     connections = [_connection(entry, f"{path}, connection {n}", connectors) for n, entry in enumerate(entries, 1)]
     seen: dict[str, str] = {}
     for connection in connections:
@@ -117,6 +126,10 @@ def _connection(entry: dict[str, Any], where: str, connectors: Collection[str]) 
     if entry["connector"] not in connectors:
         known = ", ".join(sorted(connectors))
         raise ConnectionsError(f"{where}: no connector {entry['connector']!r}; there are {known}")
+    if not isinstance(entry.get("settings", {}), dict):
+        raise ConnectionsError(f"{where}: settings is no table: write its settings under [connections.settings]")
+    if not isinstance(entry.get("base_url", ""), str):
+        raise ConnectionsError(f"{where}: base_url is no text")
     if unknown := set(entry) - _FIELDS:
         raise ConnectionsError(
             f"{where}: unknown {', '.join(sorted(unknown))}; what is not secret goes under [connections.settings], "
@@ -140,7 +153,8 @@ def _instant(value: Any, where: str) -> datetime | None:
             value = datetime.fromisoformat(value)
         elif isinstance(value, date) and not isinstance(value, datetime):
             value = datetime.combine(value, time())
-        instant: datetime = value
-        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
-    except (ValueError, AttributeError) as error:
+        if not isinstance(value, datetime):
+            raise TypeError
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except (ValueError, TypeError) as error:
         raise ConnectionsError(f"{where}: start_date {value!r} is no date such as 2025-10-01") from error

@@ -67,7 +67,7 @@ def test_a_vendor_is_one_python_file_one_staging_folder_and_one_seed_row(new_sit
     shutil.copytree(PROJECT / "ingestion", project / "ingestion", ignore=shutil.ignore_patterns("__pycache__"))
     site = new_site(project=project)
     site.fill_product({"acme": "UTC"}, {"ada": "ada@acme.example", "bob": "bob@acme.example"})
-    with site.flow(None, NOW, connections=site.write_connections()) as flow:
+    with site.flow(None, NOW) as flow:
         run(flow)
     assert site.published()["user_app_usage"] == {}
 

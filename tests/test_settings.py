@@ -49,6 +49,12 @@ def test_a_connection_is_read_with_its_settings_and_its_start_in_utc(tmp_path: P
         (GOOD.replace("base_url", "base_uri"), "unknown base_uri"),
         (GOOD.replace("[connections.settings]", 'client_secret = "s"'), "secrets into"),
         ("connections = 5", r"write each connection as a \[\[connections\]\] table"),
+        (GOOD.replace("[[connections]]", "[[connection]]"), r"unknown connection: .* a \[\[connections\]\] table"),
+        ("", r"lists no connection: write each as a \[\[connections\]\] table"),
+        ("connections = []", "lists no connection"),
+        (GOOD.replace("[connections.settings]", 'settings = "x"').replace("account_id", "#"), "settings is no table"),
+        (GOOD.replace('"http://127.0.0.1:1"', "8080"), "base_url is no text"),
+        (GOOD.replace('"2025-10-01"', "12:00:00"), "no date such as 2025-10-01"),
         ("[[connections", "not valid TOML"),
     ],
 )
