@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
 
 import typer
+from rich.markup import escape
 
 from ingestion.config import ConfigError, Settings, parse_instant
 from ingestion.terminal import err, out, print_status, print_summary, shown_progress
@@ -240,7 +241,7 @@ def show_connectors(
         raise typer.BadParameter(f"no connector {name!r}; there are {', '.join(found)}")
     if write:
         for path in write_pages(found, project):
-            out.print(f"wrote {path.relative_to(project)}", highlight=False)
+            out.print(escape(f"wrote {path.relative_to(project)}"), highlight=False)
     else:
         print(table(found) if name is None else page(found[name], project), end="")
 
@@ -278,7 +279,7 @@ def check(
     except FlowErrors as error:
         _fail(error)
     for change in found:
-        out.print(f"[bold red]breaks[/] {change}" if change.is_break else f"       {change}", highlight=False)
+        out.print("[bold red]breaks[/]" if change.is_break else "      ", escape(f"{change}"), highlight=False)
     if any(change.is_break for change in found):
         err.print(
             "Something may read what is gone or other: declare it under meta.publish.drop, or publish it under "
@@ -313,7 +314,7 @@ def verify(target: Target = None) -> None:
         found = verify_published(manifest, flow.settings.destination(), flow.product_url, flow.settings.pipelines_dir)
         for difference in found.differences:
             key = ", ".join(f"{name}={value}" for name, value in difference.key.items())
-            err.print(f"{difference.table}: {difference.kind}: {key}", highlight=False)
+            err.print(escape(f"{difference.table}: {difference.kind}: {key}"), highlight=False)
         if found.differing:
             counts = ", ".join(f"{count:,} of {table}" for table, count in found.differing.items())
             err.print(f"[bold red]Rows differ:[/] {counts}; app-usage publish --reread repairs them", highlight=False)
@@ -375,7 +376,7 @@ def status(
                 found = streams(flow.warehouse)
                 missing = gaps(flow.warehouse, settings.warehouse["schema"], found)
         except LockedError as error:
-            err.print(f"[yellow]The streams are not shown: {error}[/]", highlight=False, soft_wrap=True)
+            err.print(f"[yellow]The streams are not shown: {escape(str(error))}[/]", highlight=False, soft_wrap=True)
     if as_json:
         document = {
             "streams": [asdict(s) for s in found],
@@ -413,7 +414,7 @@ def serve(
             out.print(f"public.{table}: {done}", highlight=False)
         for connection in sandbox.connections():
             out.print(f"{connection['connection_id']} at {connection['base_url']}", highlight=False)
-        out.print("Serving. Ctrl-C ends it." + (f" {write}/connections.toml leads here." if write else ""))
+        out.print("Serving. Ctrl-C ends it." + (escape(f" {write}/connections.toml leads here.") if write else ""))
 
     try:
         serve_sandbox(options, settings.now if settings.is_now_given else None, port=port, write=write, ready=ready)
@@ -470,7 +471,7 @@ def _once(flow: Flow, command: str, **arguments: Any) -> Exit:
             getattr(flow, command)(summary, progress, **arguments)
         except FlowErrors as error:
             progress.step("")
-            err.print(f"[bold red]failed:[/] {error}", highlight=False, soft_wrap=True)
+            err.print(f"[bold red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
             code = Exit.FAILED
     print_summary(flow, summary)
     if code is Exit.DONE and summary.extracted is not None and summary.extracted.failures:
@@ -498,5 +499,5 @@ def _seconds(text: str, option: str) -> float:
 
 
 def _fail(error: Exception, code: int = Exit.FAILED) -> NoReturn:
-    err.print(f"[bold red]failed:[/] {error}", highlight=False, soft_wrap=True)
+    err.print(f"[bold red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
     raise typer.Exit(code)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # dlt and dbt take a second to import: `--help` does without
     from ingestion.publish import Generation, Status
     from ingestion.status import Gap, StreamStatus
 
-out, err = Console(), Console(stderr=True)
+# what is shown is data, and `:100:` in it no picture
+out, err = Console(emoji=False), Console(stderr=True, emoji=False)
 
 
 @contextmanager
@@ -30,7 +31,8 @@ def shown_progress() -> Iterator[Progress]:
     if not out.is_terminal:
         yield Progress(step=lambda name: print(f"{datetime.now(UTC):%H:%M:%S} {name} …", flush=True) if name else None)
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description:9}"), BarColumn(), TextColumn("{task.fields[what]}"))
+    what = TextColumn("{task.fields[what]}", markup=False)
+    columns = (SpinnerColumn(), TextColumn("{task.description:9}"), BarColumn(), what)
     with Bars(*columns, TimeElapsedColumn(), console=out, transient=True) as bars:
         tasks: dict[str, Any] = {}
         rows: dict[str, int] = {}
@@ -63,14 +65,14 @@ def print_summary(flow: Flow, summary: Summary) -> None:
         table.columns[1].justify = "right"
         out.print(table, "", sep="\n")
         for (connection, stream), error in sorted(extracted.failures.items()):
-            err.print(f"[yellow]{connection}, {stream}: {error}[/]", highlight=False, soft_wrap=True)
+            err.print(f"[yellow]{escape(f'{connection}, {stream}: {error}')}[/]", highlight=False, soft_wrap=True)
     if summary.is_built_before:
         out.print("[bold]Built[/] nothing: no new loads, no changed model", highlight=False)
     if summary.built is not None:
         built = summary.built
         out.print(f"[bold]Built[/] {len(built.seconds)} models, {built.tests} tests passed", highlight=False)
         for warning in built.warnings:
-            err.print(f"[yellow]{warning}[/]", highlight=False, soft_wrap=True)
+            err.print(f"[yellow]{escape(warning)}[/]", highlight=False, soft_wrap=True)
     if generation is not None:
         _print_generation(generation)
     seconds = " · ".join(f"{step} {value:.1f} s" for step, value in summary.seconds.items())
@@ -102,14 +104,14 @@ def _print_next_steps(flow: Flow) -> None:
     lines = ["app-usage status", "uv run dbt docs generate && uv run dbt docs serve"]
     if is_private:
         lines.append(f'{private.psql("product")} -c "select * from app_usage.user_app_usage limit 10"')
-    out.print("\n[bold]Look further[/]", *lines, sep="\n  ", highlight=False, soft_wrap=True)
+    out.print("\n[bold]Look further[/]", *map(escape, lines), sep="\n  ", highlight=False, soft_wrap=True)
 
 
 def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, now: datetime) -> None:
     # an id is there to be copied: what stands beside it is broken first
     table = Table(Column("connection", no_wrap=True), "stream", "last fetch", "complete through", "rejected", box=None)
     for s in found:
-        outcome = f"[red]{s.error}[/]" if s.outcome == "failed" else f"{s.fetched_at:%Y-%m-%d %H:%M}"
+        outcome = f"[red]{escape(s.error or '')}[/]" if s.outcome == "failed" else f"{s.fetched_at:%Y-%m-%d %H:%M}"
         through = f"{s.complete_through:%Y-%m-%d %H:%M}" if s.complete_through else "[red]never[/]"
         table.add_row(s.connection_id, s.stream, outcome, through, str(s.rejected or ""))
     if found:
@@ -119,14 +121,14 @@ def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, n
         for gap in missing:
             days = f"{gap.first_date}" if gap.first_date == gap.last_date else f"{gap.first_date} to {gap.last_date}"
             state = f"[red]{gap.state}[/]" if gap.state == "lost" else gap.state
-            gaps.add_row(gap.connection_id, gap.stream, days, state, gap.advice)
+            gaps.add_row(gap.connection_id, gap.stream, days, state, escape(gap.advice))
         out.print("", gaps, sep="\n")
     if shown.generation_id is None or shown.published_at is None:
         out.print("\nNothing was published yet: app-usage run")
         return
     out.print(
         f"\n[bold]Published[/] generation {shown.generation_id} at {shown.published_at:%Y-%m-%d %H:%M} UTC"
-        + (f"; [red]held: {shown.held}[/]" if shown.held else ""),
+        + (f"; [red]held: {escape(shown.held)}[/]" if shown.held else ""),
         highlight=False,
     )
     head = "generation", "last change", "age", "rows", "rejected", "shards"
@@ -141,5 +143,5 @@ def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, n
             out.print(f"[red]rejected by {t.name}:[/] {escape(reason)}", highlight=False)
     orgs = Table("customer", "complete through", box=None)
     for org, day in shown.complete_through.items():
-        orgs.add_row(org, f"{day}" if day else "[red]never[/]")
+        orgs.add_row(escape(org), f"{day}" if day else "[red]never[/]")
     out.print("", orgs, sep="\n")

@@ -14,13 +14,20 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
+from unittest import mock
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from ingestion.cli import app
-from ingestion.config import Settings
-from ingestion.flow import Lock, LockedError
+from ingestion.build import Built
+from ingestion.cli import _fail, app
+from ingestion.config import ConfigError, Settings
+from ingestion.extract import Extracted
+from ingestion.flow import Lock, LockedError, Summary
+from ingestion.publish import Status, TableStatus
+from ingestion.status import Gap, StreamStatus
+from ingestion.terminal import err, out, print_status, print_summary
 from tests.flow_support import PROJECT, VENDORS, NewSite, Rows, Site, copy_project, differences
 from tests.publish_support import wait_until
 
@@ -146,6 +153,7 @@ def test_every_command_shows_an_example() -> None:
         (["run", "--start", "2026-02-30"], "--start '2026-02-30' is no day"),
         (["run", "--fault", "acme-zoom=tired"], "a fault is revoked, broken or malformed"),
         (["run", "--target", "oracle"], "no target 'oracle'; it has duckdb, postgres, redshift"),
+        (["run", "--target", "[/bold]"], "no target '[/bold]'; it has"),
         (["run", "--orgs", "0"], "--orgs"),
         (["run", "--unknown"], "--unknown"),
         (["rum"], "rum"),
@@ -174,6 +182,26 @@ def test_what_somebodys_own_dbt_wrote_is_not_published_untested(ran: Ran) -> Non
     built = site.invoke("build")
     assert (built.exit_code, "no new load" in built.stdout) == (0, False), built.stdout
     assert site.invoke("publish").exit_code == 0
+def test_what_is_told_is_shown_to_the_letter_whatever_brackets_it_holds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`[…]` is a style to what prints it, `[/…]` the end of one that never began, and `:100:` a picture."""
+    odd = "add it under [connections.settings], not in [/bold] at :100:"
+    for console in (out, err):
+        monkeypatch.setattr(console, "_width", 200)
+    failures = {("acme-zoom", "users"): odd}
+    print_summary(mock.Mock(), Summary(Extracted(failures=failures), Built("1", warnings=[f"claim: {odd}"])))
+    warned = capsys.readouterr().err.splitlines()
+    assert warned == [f"acme-zoom, users: {odd}", f"claim: {odd}"]
+    now = datetime(2026, 1, 31, tzinfo=UTC)
+    failed = StreamStatus("acme-zoom", "users", "failed", None, None, 0, odd)
+    gap = Gap("acme-zoom", "users", now.date(), now.date(), "open", odd)
+    table = TableStatus("org_usage", "00000001", now, 1, 1, (odd,), 100)
+    print_status([failed], [gap], Status("00000001", now, odd, (table,), {odd: None}), now)
+    assert capsys.readouterr().out.count(odd) == 5
+    with pytest.raises(typer.Exit):
+        _fail(ConfigError(odd))
+    assert capsys.readouterr().err == f"failed: {odd}\n"
 
 
 def test_a_failing_test_leaves_the_product_on_its_last_generation(ran: Ran, tmp_path: Path) -> None:
