@@ -402,24 +402,21 @@ def serve(
     port: Annotated[int, typer.Option(help="First port; each vendor takes the next. 0: any free ones.")] = 0,
 ) -> None:
     """Serve the vendors' APIs until interrupted, and fill the product database's input tables."""
-    from ingestion.flow import product_database
-    from ingestion.postgres import PostgresError
+    from ingestion.flow import fill_product, product_database
     from ingestion.sandbox import Sandbox
     from ingestion.sandbox import serve as serve_sandbox
 
     settings = _settings(None, now, None)
 
     def ready(sandbox: Sandbox) -> None:
-        for table, done in sandbox.fill_product(product_database(settings)).items():
+        for table, done in fill_product(sandbox, product_database(settings)).items():
             out.print(f"public.{table}: {done}", highlight=False)
         for connection in sandbox.connections():
             out.print(f"{connection['connection_id']} at {connection['base_url']}", highlight=False)
         out.print("Serving. Ctrl-C ends it." + (escape(f" {write}/connections.toml leads here.") if write else ""))
 
-    try:
+    with _failures():
         serve_sandbox(options, settings.now if settings.is_now_given else None, port=port, write=write, ready=ready)
-    except PostgresError as error:
-        _fail(error)
 
 
 @sandbox_app.command(epilog="Example: [bold]app-usage sandbox truth --now 2026-01-31T12:00:00Z > truth.jsonl[/]")
@@ -450,11 +447,12 @@ def _flow(settings: Settings, options: Options | None, command: str) -> Iterator
 @contextmanager
 def _failures() -> Iterator[None]:
     """What cannot be done ends with a plain message."""
+    from ingestion.connections import ConnectionsError
     from ingestion.flow import FlowErrors
 
     try:
         yield
-    except ConfigError as error:
+    except (ConfigError, ConnectionsError) as error:
         _fail(error, code=2)
     except FlowErrors as error:
         _fail(error)

@@ -22,6 +22,7 @@ import psycopg2
 import yaml
 from dlt.common.destination import Destination
 from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
+from psycopg2.extensions import parse_dsn
 
 
 class ConfigError(Exception):
@@ -56,6 +57,7 @@ class Settings:
         file = connections or os.environ.get("APP_USAGE_CONNECTIONS")
         default_file = project / ".dlt" / "connections.toml"
         given_now = now or os.environ.get("APP_USAGE_NOW")
+        product = product_db_url or os.environ.get("PRODUCT_DB_URL")
         return cls(
             project=project,
             home=home.resolve(),
@@ -63,6 +65,7 @@ class Settings:
             now=parse_instant(given_now) if given_now else datetime.now(UTC),
             is_now_given=bool(given_now),
             product_db_url=_readable(product_db_url or os.environ.get("PRODUCT_DB_URL")),
+            product_db_url=_product_url(product) if product else None,
             connections_file=Path(file) if file else default_file if default_file.exists() else None,
         )
 
@@ -188,6 +191,22 @@ def _project_folder() -> Path:
         if (folder / "dbt_project.yml").exists() and (folder / "profiles.example.yml").exists():
             return folder
     return Path(__file__).resolve().parent.parent
+
+
+def _product_url(url: str) -> str:
+    """A URL that all who read it take apart alike. What libpq says of another may hold its password: ours does not."""
+    try:
+        netloc, port = urlsplit(url).netloc, parse_dsn(url).get("port", "")
+        is_plain = url.startswith(("postgresql://", "postgres://")) and "#" not in url
+        is_plain = is_plain and url.count("@") == netloc.count("@") <= 1 and not port.strip("0123456789,")
+    except (ValueError, psycopg2.Error):
+        is_plain = False
+    if not is_plain:
+        raise ConfigError(
+            "PRODUCT_DB_URL is no URL such as postgresql://user:password@host:5432/database, or has options that "
+            "PostgreSQL does not know; in a password, @ : / ? # % are written %40 %3A %2F %3F %23 %25"
+        )
+    return url
 
 
 def _env_var(name: str, default: str | None = None) -> str:

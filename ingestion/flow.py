@@ -18,13 +18,14 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Self
 
+import psycopg2
 from filelock import FileLock, Timeout
 
 from ingestion.build import Builder, BuildError, Built, stamp_of
 from ingestion.config import ConfigError, Settings
 from ingestion.connections import Connection, ConnectionsError, read_connections
 from ingestion.connectors import connectors
-from ingestion.connectors.product import ProductError, make_missing_tables
+from ingestion.connectors.product import ProductError, make_missing_tables, try_tables
 from ingestion.extract import Extracted, ExtractError, Warehouse, extract, extract_product
 from ingestion.postgres import SUPERUSER, PostgresError, PrivatePostgres
 from ingestion.publish import Change, Generation, PublishError, changes, publish, read_marts
@@ -147,7 +148,7 @@ class Flow:
         self.settings = replace(self.settings, now=now)
         if self.sandbox is not None:
             self.sandbox.move(now)
-            self.sandbox.fill_product(self.product_url)
+            fill_product(self.sandbox, self.product_url)
 
     def forget(self) -> None:
         """Nothing in memory is trusted any more: somebody else has worked in the data folder."""
@@ -191,6 +192,7 @@ class Flow:
         """Vendors and product database into the landing tables."""
         progress.step("extract")
         with _timed(summary, "extract"):
+            try_tables(self.product_url)  # before hours may go into reading the vendors
             summary.extracted = self._extract(progress, self.connections)
             extract_product(self.warehouse, self.product_url, summary.extracted)
 
@@ -320,6 +322,17 @@ def product_database(settings: Settings) -> str:
     return private.url("product")
 
 
+def fill_product(sandbox: Sandbox, url: str) -> dict[str, str]:
+    """The sandbox's tables in the product database; what was done with each. Raises ProductError."""
+    try:
+        return sandbox.fill_product(url)
+    except psycopg2.Error as error:
+        reason = str(error).split("\n")[0]
+        raise ProductError(
+            f"the sandbox cannot fill its tables in the product database: {reason}. Check PRODUCT_DB_URL"
+        ) from error
+
+
 @contextmanager
 def prepared(settings: Settings, sandbox_options: Options | None) -> Iterator[Flow]:
     """A flow with all it stands on: the product database or a private one, connections or the sandbox.
@@ -356,6 +369,7 @@ def prepared(settings: Settings, sandbox_options: Options | None) -> Iterator[Fl
                     " connections in .dlt/connections.toml, or give the sandbox another database (see README)"
                 )
             _keep_apart(settings.home, "the sandbox")
+            fill_product(sandbox, product_url)
             yield Flow(settings, _sandbox_connections(sandbox), sandbox)
 
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,8 +16,10 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from unittest import mock
 
+import psycopg2
 import pytest
 import typer
+from click.testing import Result
 from typer.testing import CliRunner
 
 from ingestion.build import Built
@@ -30,6 +32,7 @@ from ingestion.status import Gap, StreamStatus
 from ingestion.terminal import err, out, print_status, print_summary
 from tests.flow_support import PROJECT, VENDORS, NewSite, Rows, Site, copy_project, differences
 from tests.publish_support import wait_until
+from tests.support import Answer, vendor
 
 NOW = "2026-01-31T12:00:00Z"
 WORLD = ("--orgs", "1", "--people", "6", "--start", "2026-01-02", "--now", NOW)
@@ -202,6 +205,39 @@ def test_what_is_told_is_shown_to_the_letter_whatever_brackets_it_holds(
     with pytest.raises(typer.Exit):
         _fail(ConfigError(odd))
     assert capsys.readouterr().err == f"failed: {odd}\n"
+
+
+def test_a_product_database_out_of_reach_is_told_before_a_vendor_is_asked_and_its_password_is_not(
+    new_site: NewSite,
+) -> None:
+    site = new_site()
+    with vendor(lambda request: Answer({})) as server:
+        file = site.write_connections({"connector": "zoom", "base_url": server.url})
+        for world in (["--connections", str(file)], [*WORLD]):
+            refused = invoked(site, "postgresql://ada:pw-7f3a9c@127.0.0.1:1/product", *world)
+            assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1), refused.output
+            assert "failed: the " in refused.stderr
+            assert "Connection refused. Check PRODUCT_DB_URL" in refused.stderr
+            assert "pw-7f3a9c" not in refused.output
+        assert server.requests == []
+
+
+def test_a_user_of_the_product_database_with_too_few_rights_is_told_what_it_may_not(new_site: NewSite) -> None:
+    site = new_site()
+    with closing(psycopg2.connect(site.product_url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(f"revoke all on schema public from public; create role {site.database}_guest login")
+    url = site.product_url.replace("postgres:postgres@", f"{site.database}_guest@")
+    file = site.write_connections({"connector": "zoom"})
+    for world in (["--connections", str(file)], [*WORLD]):
+        refused = invoked(site, url, *world)
+        assert refused.exit_code == 1
+        assert "permission denied for schema public" in refused.stderr
+        assert isinstance(refused.exception, SystemExit)
+
+
+def invoked(site: Site, product_url: str, *words: str) -> Result:
+    """A run with another product database."""
+    return CliRunner().invoke(app, ["run", *words], env=site.environment() | {"PRODUCT_DB_URL": product_url})
 
 
 def test_a_failing_test_leaves_the_product_on_its_last_generation(ran: Ran, tmp_path: Path) -> None:

@@ -153,6 +153,27 @@ def test_arguments_overrule_the_environment_and_the_environment_the_defaults(
     assert settings.warehouse["path"] == str(tmp_path / "warehouse.duckdb")
 
 
+@pytest.mark.parametrize("password", ["se@cret", "se/cret", "12/cret", "se?cret", "se#cret", "se%cret", "se[cret"])
+def test_a_password_that_is_written_wrong_is_not_told(password: str) -> None:
+    """PostgreSQL would complain about a host, a port or a token that is a part of it."""
+    with pytest.raises(ConfigError, match="PRODUCT_DB_URL is no URL such as postgresql://") as refused:
+        Settings.load(product_db_url=f"postgresql://ada:{password}@127.0.0.1:5432/product")
+    assert "cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ada:s%40cret@db.example:5432/product?sslmode=require",
+        "postgres://postgres@%2Ftmp%2Fsocket/product",
+        "postgresql:///product?host=/tmp&user=ada",
+        "postgresql://one:5432,two:5433/product",
+    ],
+)
+def test_every_url_that_postgresql_reads_is_taken_as_it_is(url: str) -> None:
+    assert Settings.load(product_db_url=url).product_db_url == url
+
+
 def test_an_unknown_target_is_named_with_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="has no target 'oracle'; it has duckdb, postgres, redshift"):
         _ = Settings.load(target="oracle").warehouse

@@ -7,7 +7,8 @@ may be absent: a column is then read as null, and a table as empty.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import adbc_driver_postgresql.dbapi
@@ -89,23 +90,47 @@ class ProductError(Exception):
 
 def read_tables(url: str) -> dict[str, pa.Table]:
     """Every table of `TABLES`, of one snapshot of the product database. Raises ProductError."""
-    try:
-        with adbc_driver_postgresql.dbapi.connect(url) as connection, connection.cursor() as cursor:
+    with _reading(url) as cursor:
+        return {table: _read(cursor, table) for table in TABLES}
+
+
+def try_tables(url: str) -> None:
+    """Raises ProductError where `read_tables` would, and reads no row."""
+    with _reading(url) as cursor:
+        for table in TABLES:
+            _read(cursor, table, "limit 0")
+
+
+@contextmanager
+def _reading(url: str) -> Iterator[Any]:
+    with _connected(url) as connection, connection.cursor() as cursor:
+        try:
             cursor.execute("set transaction isolation level repeatable read, read only")
-            return {table: _read(cursor, table) for table in TABLES}
+            yield cursor
+        except adbc_driver_postgresql.dbapi.Error as error:
+            needed = ", ".join(table for table, columns in TABLES.items() if OPTIONAL.get(table) != set(columns))
+            raise ProductError(
+                f"cannot read the product database: {_reason(error)}; it needs the tables {needed} in schema public "
+                "(without PRODUCT_DB_URL, and without connections, the sandbox makes them)"
+            ) from error
+
+
+def _connected(url: str) -> adbc_driver_postgresql.dbapi.Connection:
+    try:
+        return adbc_driver_postgresql.dbapi.connect(url)
     except adbc_driver_postgresql.dbapi.Error as error:
-        reason = str(error).split("\n")[0].replace(url, "the product database")
-        needed = ", ".join(table for table, columns in TABLES.items() if OPTIONAL.get(table) != set(columns))
-        raise ProductError(
-            f"cannot read the product database: {reason}; it needs the tables {needed} in schema public "
-            "(without PRODUCT_DB_URL, and without connections, the sandbox makes them)"
-        ) from error
+        reason = _reason(error).replace(url, "the product database")
+        raise ProductError(f"the product database does not answer: {reason}. Check PRODUCT_DB_URL") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).split("\n")[0]
 
 
 def make_missing_tables(url: str) -> None:
     """Empty tables where there are none: for a private product database, so that accounts can be read without one."""
     names = {TEXT: "text", DATE: "date", INT: "bigint", FLOAT: "double precision", MONEY: "numeric(12, 2)"}
-    with adbc_driver_postgresql.dbapi.connect(url) as connection, connection.cursor() as cursor:
+    with _connected(url) as connection, connection.cursor() as cursor:
         for table, columns in TABLES.items():
             typed = (f"{name} {_ARRAYS.get(name) or names.get(kind, 'timestamptz')}" for name, kind in columns.items())
             cursor.execute(f"create table if not exists public.{table} ({', '.join(typed)})")
@@ -125,7 +150,7 @@ def hints(table: str) -> dict[str, Any]:
     return {column: kinds[kind] for column, kind in TABLES[table].items()}
 
 
-def _read(cursor: Any, table: str) -> pa.Table:
+def _read(cursor: Any, table: str, limit: str = "") -> pa.Table:
     schema = pa.schema(list(TABLES[table].items()))
     order = ", ".join(str(position) for position in range(1, len(schema) + 1))
     absent = OPTIONAL[table] - _columns(cursor, table) if table in OPTIONAL else set()
@@ -137,6 +162,8 @@ def _read(cursor: Any, table: str) -> pa.Table:
         return cursor.fetch_arrow_table().cast(schema)
     except pa.ArrowInvalid as error:
         raise ProductError(f"cannot read the product's table {table}: {error}") from error
+    cursor.execute(f"select {', '.join(listed)} from public.{table} order by {order} {limit}")
+    return cursor.fetch_arrow_table().cast(schema)
 
 
 def _columns(cursor: Any, table: str) -> set[str]:
