@@ -81,14 +81,18 @@ class Lock:
 
     def __enter__(self) -> Self:
         """Raises LockedError where another process works."""
-        self._home.mkdir(parents=True, exist_ok=True)
         try:
+            self._home.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout as error:
             who = json.loads(self._told() or "{}")
             raise LockedError(
                 f"`app-usage {who.get('command', '?')}` (process {who.get('pid', '?')}, since {who.get('since', '?')}) "
                 f"is working in {self._home}; wait for it, or end that process"
+            ) from error
+        except OSError as error:
+            raise ConfigError(
+                f"the data folder {self._home} cannot be used: {error.strerror}; set APP_USAGE_HOME to another"
             ) from error
         self._before = self._told()
         self._tell()

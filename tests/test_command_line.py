@@ -185,6 +185,18 @@ def test_what_somebodys_own_dbt_wrote_is_not_published_untested(ran: Ran) -> Non
     built = site.invoke("build")
     assert (built.exit_code, "no new load" in built.stdout) == (0, False), built.stdout
     assert site.invoke("publish").exit_code == 0
+@pytest.mark.parametrize("command", ["run", "build", "publish"])
+@pytest.mark.parametrize(("beneath", "reason"), [("", "File exists"), ("beneath", "Not a directory")])
+def test_a_data_folder_that_is_a_file_is_told_with_what_to_set(
+    command: str, beneath: str, reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    home = tmp_path / "file" / beneath
+    refused = CliRunner().invoke(app, [command], env={"APP_USAGE_HOME": str(home)})
+    told = f"failed: the data folder {home} cannot be used: {reason}; set APP_USAGE_HOME to another\n"
+    assert (refused.exit_code, refused.stderr) == (2, told)
+
+
 def test_what_is_told_is_shown_to_the_letter_whatever_brackets_it_holds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
