@@ -271,13 +271,11 @@ def check(
     ] = None,
 ) -> None:
     """What the models as they are would change of the tables that the product reads; exit code 1 if it may break."""
-    from ingestion.flow import Flow, FlowErrors
+    from ingestion.flow import Flow
 
     settings = _settings(None, None, None)
-    try:
+    with _failures():
         found = Flow(settings, [], None).check(state)
-    except FlowErrors as error:
-        _fail(error)
     for change in found:
         out.print("[bold red]breaks[/]" if change.is_break else "      ", escape(f"{change}"), highlight=False)
     if any(change.is_break for change in found):
@@ -469,7 +467,7 @@ def _once(flow: Flow, command: str, **arguments: Any) -> Exit:
             getattr(flow, command)(summary, progress, **arguments)
         except FlowErrors as error:
             progress.step("")
-            err.print(f"[bold red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+            _tell(error)
             code = Exit.FAILED
     print_summary(flow, summary)
     if code is Exit.DONE and summary.extracted is not None and summary.extracted.failures:
@@ -497,5 +495,12 @@ def _seconds(text: str, option: str) -> float:
 
 
 def _fail(error: Exception, code: int = Exit.FAILED) -> NoReturn:
-    err.print(f"[bold red]failed:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    _tell(error)
     raise typer.Exit(code)
+
+
+def _tell(error: Exception) -> None:
+    said = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        said = f"cannot use {error.filename or 'a file'}: {error.strerror}. When that is mended, run again"
+    err.print(f"[bold red]failed:[/] {escape(said)}", highlight=False, soft_wrap=True)

@@ -1,13 +1,12 @@
 """One run of the whole flow, and what it stands on: the lock, the sandbox, the private Postgres.
 
-Steps raise exceptions of their own (`FlowErrors`), each of which says the cause and the next command.
+Steps raise exceptions of their own (`FlowErrors`), each of which says the cause and the next command, and OSError.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -43,6 +42,7 @@ FlowErrors = (
     ConnectionsError,
     ExtractError,
     LockedError,
+    OSError,
     PostgresError,
     ProductError,
     PublishError,
@@ -77,7 +77,7 @@ class Lock:
         """`is_reading`: the command leaves everything as it is."""
         self._home, self._command, self._is_reading = settings.home, command, is_reading
         self._lock, self._holder = FileLock(settings.home / "lock"), settings.home / "lock.json"
-        self._before = ""
+        self._before = b""
 
     def __enter__(self) -> Self:
         """Raises LockedError where another process works."""
@@ -85,7 +85,7 @@ class Lock:
             self._home.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout as error:
-            who = json.loads(self._told() or "{}")
+            who = _read(self._holder)
             raise LockedError(
                 f"`app-usage {who.get('command', '?')}` (process {who.get('pid', '?')}, since {who.get('since', '?')}) "
                 f"is working in {self._home}; wait for it, or end that process"
@@ -99,9 +99,11 @@ class Lock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_reading:
-            self._holder.write_text(self._before)
-        self._lock.release()
+        try:
+            if self._is_reading:
+                _write(self._holder, self._before)
+        finally:
+            self._lock.release()
 
     def lend(self, seconds: float, stop: Event) -> bool:
         """Lets others work for a while, and waits for who still does; whether somebody changed something.
@@ -118,12 +120,13 @@ class Lock:
             self._tell()
         return is_changed
 
-    def _told(self) -> str:
-        return self._holder.read_text() if self._holder.exists() else ""
+    def _told(self) -> bytes:
+        return self._holder.read_bytes() if self._holder.exists() else b""
 
     def _tell(self) -> None:
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        self._holder.write_text(json.dumps({"pid": os.getpid(), "command": self._command, "since": since}))
+        told = {"pid": os.getpid(), "command": self._command, "since": since}
+        _write(self._holder, json.dumps(told).encode())
 
 
 class Flow:
@@ -185,7 +188,7 @@ class Flow:
         return self.settings.target_path / "built.json"
 
     def _last_build(self) -> dict[str, Any]:
-        return dict(json.loads(self._built_file.read_text())) if self._built_file.exists() else {}
+        return _read(self._built_file)
 
     def _is_last(self, build: Mapping[str, Any]) -> bool:
         """Whether nobody, such as an analyst's own dbt, has written to the models since."""
@@ -257,6 +260,9 @@ class Flow:
                     "tested": self.warehouse.newest("ledger_id", self._builder.ledger),
                 }
                 self._built_file.write_text(json.dumps(build))
+                tested = self.warehouse.newest_entry(self._builder.ledger)
+                build = {"invocation_id": summary.built.invocation_id, "inputs": inputs, "tested": tested}
+                _write(self._built_file, json.dumps(build).encode())
 
     def publish(
         self,
@@ -294,8 +300,8 @@ class Flow:
                 reread=reread,
             )
         self.published_state.mkdir(exist_ok=True)
-        shutil.copyfile(self.settings.target_path / "manifest.json", self.published_state / "manifest.json")
-        (self.published_state / "at").write_text(self.settings.now.isoformat())
+        _write(self.published_state / "manifest.json", (self.settings.target_path / "manifest.json").read_bytes())
+        _write(self.published_state / "at", self.settings.now.isoformat().encode())
 
     @property
     def published_state(self) -> Path:
@@ -305,8 +311,10 @@ class Flow:
     @property
     def proven_at(self) -> datetime | None:
         """When the last publish of this folder ended, which proved the product to be as the marts, changed or not."""
-        file = self.published_state / "at"
-        return datetime.fromisoformat(file.read_text()) if file.exists() else None
+        try:
+            return datetime.fromisoformat((self.published_state / "at").read_text())
+        except (FileNotFoundError, ValueError):
+            return None
 
     def check(self, state: Path | None) -> list[Change]:
         """What the project as it is would change of the published tables. Raises PublishError without a `state`."""
@@ -402,6 +410,24 @@ def _sandbox_connections(sandbox: Sandbox) -> list[Connection]:
         )
         for entry in sandbox.connections()
     ]
+
+
+def _write(file: Path, content: bytes) -> None:
+    """All or nothing: what a full disk leaves of a plain write, the next run would read."""
+    draft = file.with_name(f"{file.name}.new")
+    try:
+        draft.write_bytes(content)
+        draft.replace(file)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A JSON object; one that was cut off is as none."""
+    try:
+        return dict(json.loads(file.read_bytes()))
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 @contextmanager

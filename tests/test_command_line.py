@@ -11,6 +11,7 @@ import subprocess
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from errno import ENOSPC
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -217,6 +218,10 @@ def test_what_is_told_is_shown_to_the_letter_whatever_brackets_it_holds(
     with pytest.raises(typer.Exit):
         _fail(ConfigError(odd))
     assert capsys.readouterr().err == f"failed: {odd}\n"
+    with pytest.raises(typer.Exit):
+        _fail(OSError(ENOSPC, "No space left on device", "/data/[1]"))
+    said = "failed: cannot use /data/[1]: No space left on device. When that is mended, run again\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_product_database_out_of_reach_is_told_before_a_vendor_is_asked_and_its_password_is_not(

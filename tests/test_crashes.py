@@ -170,3 +170,31 @@ def test_a_full_disk_ends_the_run_and_the_next_one_ends_right(
     full.run(WORLD, NOW)
     assert differences(full.published(), undisturbed.published) == []
     assert differences(full.marts(), undisturbed.marts) == []
+
+
+def test_a_disk_that_is_full_when_a_step_is_noted_leaves_no_note_that_stops_the_next_run(
+    undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    site = undisturbed.site.copy(tmp_path / "noted", f"{undisturbed.site.database}_noted")
+    notes = [site.home / place for place in ("target/built.json", "published/manifest.json", "published/at")]
+    told = notes[-1].read_bytes()
+    for note in notes:
+        draft = note.with_name(f"{note.name}.new")
+        draft.symlink_to("/dev/full")
+        with site.flow(WORLD, NOW) as flow, pytest.raises(FlowErrors, match=f"No space left on device: '{note}'"):
+            run(flow)
+        draft.unlink()
+    assert notes[-1].read_bytes() == told
+    site.run(WORLD, NOW)
+    assert differences(site.published(), undisturbed.published) == []
+
+
+def test_a_note_that_was_cut_off_counts_as_none(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    site = undisturbed.site.copy(tmp_path / "torn", f"{undisturbed.site.database}_torn")
+    for note in ("target/built.json", "published/at", "lock.json"):
+        (site.home / note).write_text('{"inp' if note.endswith("json") else "")
+    refused = site.invoke("publish")
+    assert (refused.exit_code, "run `app-usage build` first" in refused.stderr) == (1, True), refused.output
+    assert site.invoke("status").exit_code == 0
+    site.run(WORLD, NOW)
+    assert differences(site.published(), undisturbed.published) == []
