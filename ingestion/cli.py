@@ -124,7 +124,7 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 @app.command(
     epilog="Examples: [bold]app-usage run[/] · [bold]app-usage run --every 5m[/] · "
-    "[bold]app-usage run --now 2026-01-31T12:00:00Z --people 200[/]"
+    "[bold]APP_USAGE_HOME=/tmp/larger app-usage run --people 200[/]"
 )
 @_with_sandbox
 def run(

@@ -149,6 +149,12 @@ def test_every_command_shows_an_example() -> None:
         assert re.search(rf"Examples?: .*app-usage {' '.join(words)}", " ".join(shown.output.split()))
 
 
+def test_no_example_of_a_run_moves_the_clock_of_a_warehouse() -> None:
+    """Into its past, say, where its newest days would be gone."""
+    shown = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "120", "TERM": "dumb"})
+    assert "--now" not in shown.output.partition("Examples:")[2]
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
