@@ -107,6 +107,14 @@ def test_a_second_run_at_once_says_who_holds_the_lock(ran: Ran) -> None:
     assert "Published generation 00000001" in told.stdout
 
 
+def test_a_lock_is_told_even_if_its_holder_cannot_be_read(tmp_path: Path) -> None:
+    settings = Settings(PROJECT, tmp_path, "duckdb", datetime.now(UTC), is_now_given=False)
+    with Lock(settings, "run"):
+        (tmp_path / "lock.json").write_text('{"pid": 1')
+        with pytest.raises(LockedError, match=r"is working in .*; wait for it, or end that process"):
+            Lock(settings, "build").__enter__()
+
+
 def test_a_run_that_stays_lets_others_work_in_its_pauses_and_ends_when_it_is_told_to(ran: Ran, tmp_path: Path) -> None:
     said = tmp_path / "said"
 
