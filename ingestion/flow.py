@@ -65,6 +65,7 @@ class Summary:
 
     extracted: Extracted | None = None
     built: Built | None = None
+    is_part_built: bool = False
     is_built_before: bool = False
     generation: Generation | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -244,14 +245,27 @@ class Flow:
                 return
             is_same_project = is_last and all(last["inputs"][key] == inputs[key] for key in ("project", "target"))
             self._built_file.unlink(missing_ok=True)
-            summary.built = self._builder.build(
+            done: list[str] = []
+
+            def on_node(kind: str, name: str) -> None:
+                done.append(name)
+                progress.node(kind, name)
+
+            built = self._builder.build(
                 landed=landed,
                 now=self.settings.now if self.settings.is_now_given else None,
                 select=select,
                 full_refresh=full_refresh,
                 tested=last.get("tested") if is_same_project else None,
-                on_node=progress.node,
+                on_node=on_node,
             )
+            if select is not None and not done:
+                if is_same_project:  # and so are the tables
+                    _write(self._built_file, json.dumps(last).encode())
+                raise BuildError(
+                    f"nothing was built: --select {select} names nothing that has data; `uv run dbt ls` lists all names"
+                )
+            summary.built, summary.is_part_built = built, select is not None
             if select is None:
                 build = {
                     "invocation_id": summary.built.invocation_id,
@@ -261,7 +275,7 @@ class Flow:
                 }
                 self._built_file.write_text(json.dumps(build))
                 tested = self.warehouse.newest_entry(self._builder.ledger)
-                build = {"invocation_id": summary.built.invocation_id, "inputs": inputs, "tested": tested}
+                build = {"invocation_id": built.invocation_id, "inputs": inputs, "tested": tested}
                 _write(self._built_file, json.dumps(build).encode())
 
     def publish(

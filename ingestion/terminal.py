@@ -71,6 +71,8 @@ def print_summary(flow: Flow, summary: Summary) -> None:
     if summary.built is not None:
         built = summary.built
         out.print(f"[bold]Built[/] {len(built.seconds)} models, {built.tests} tests passed", highlight=False)
+        if summary.is_part_built:
+            out.print("Only a part was built: before anything is published, `app-usage build` has to build all")
         for warning in built.warnings:
             err.print(f"[yellow]{escape(warning)}[/]", highlight=False, soft_wrap=True)
     if generation is not None:

@@ -271,6 +271,21 @@ def invoked(site: Site, product_url: str, *words: str) -> Result:
     return CliRunner().invoke(app, ["run", *words], env=site.environment() | {"PRODUCT_DB_URL": product_url})
 
 
+def test_a_selection_of_nothing_fails_and_of_a_part_says_what_publishing_needs(ran: Ran) -> None:
+    nothing = ran.site.invoke("build", "-s", "nonexistent")
+    assert nothing.exit_code == 1
+    assert "nothing was built: --select nonexistent names nothing" in nothing.stderr
+    assert "Built" not in nothing.stdout
+    assert ran.site.invoke("publish").exit_code == 0  # the last build stands
+    part = ran.site.invoke("build", "-s", "org_usage")
+    assert part.exit_code == 0
+    assert "Built 1 models" in part.stdout
+    refused = ran.site.invoke("publish")
+    assert refused.exit_code == 1
+    for told in (part.stdout, refused.stderr):
+        assert "`app-usage build`" in told
+
+
 def test_a_failing_test_leaves_the_product_on_its_last_generation(ran: Ran, tmp_path: Path) -> None:
     """The claim is false from the next day on, of which there is something to publish."""
     project = copy_project(tmp_path)
