@@ -64,7 +64,6 @@ class Settings:
             target=target or os.environ.get("DBT_TARGET") or "duckdb",
             now=parse_instant(given_now) if given_now else datetime.now(UTC),
             is_now_given=bool(given_now),
-            product_db_url=_readable(product_db_url or os.environ.get("PRODUCT_DB_URL")),
             product_db_url=_product_url(product) if product else None,
             connections_file=Path(file) if file else default_file if default_file.exists() else None,
         )
@@ -167,23 +166,6 @@ def parse_instant(text: str) -> datetime:
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
-def _readable(url: str | None) -> str | None:
-    """The URL of a PostgreSQL; ConfigError in our own words where it is none, for libpq's repeat the password."""
-    if not url:
-        return None
-    try:
-        is_known = urlsplit(url).scheme in ("postgresql", "postgres") and not re.search(r"\s", url)
-        is_known &= "@" not in psycopg2.extensions.parse_dsn(url).get("host", "")
-    except (psycopg2.ProgrammingError, ValueError):
-        is_known = False
-    if not is_known:
-        raise ConfigError(
-            "PRODUCT_DB_URL is not such as postgresql://user:password@host:5432/database; in a password, @ is written"
-            " %40, % %25, / %2F and a space %20"
-        )
-    return url
-
-
 def _project_folder() -> Path:
     """The nearest folder at or above the working directory that holds the dbt project, else this clone."""
     here = Path.cwd()
@@ -197,14 +179,14 @@ def _product_url(url: str) -> str:
     """A URL that all who read it take apart alike. What libpq says of another may hold its password: ours does not."""
     try:
         netloc, port = urlsplit(url).netloc, parse_dsn(url).get("port", "")
-        is_plain = url.startswith(("postgresql://", "postgres://")) and "#" not in url
+        is_plain = url.startswith(("postgresql://", "postgres://")) and not re.search(r"[#\s]", url)
         is_plain = is_plain and url.count("@") == netloc.count("@") <= 1 and not port.strip("0123456789,")
     except (ValueError, psycopg2.Error):
         is_plain = False
     if not is_plain:
         raise ConfigError(
             "PRODUCT_DB_URL is no URL such as postgresql://user:password@host:5432/database, or has options that "
-            "PostgreSQL does not know; in a password, @ : / ? # % are written %40 %3A %2F %3F %23 %25"
+            "PostgreSQL does not know; in a password, @ : / ? # % and space are written %40 %3A %2F %3F %23 %25 %20"
         )
     return url
 

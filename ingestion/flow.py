@@ -268,14 +268,11 @@ class Flow:
             summary.built, summary.is_part_built = built, select is not None
             if select is None:
                 build = {
-                    "invocation_id": summary.built.invocation_id,
+                    "invocation_id": built.invocation_id,
                     "signature": self._builder.signature,
                     "inputs": inputs,
                     "tested": self.warehouse.newest("ledger_id", self._builder.ledger),
                 }
-                self._built_file.write_text(json.dumps(build))
-                tested = self.warehouse.newest_entry(self._builder.ledger)
-                build = {"invocation_id": built.invocation_id, "inputs": inputs, "tested": tested}
                 _write(self._built_file, json.dumps(build).encode())
 
     def publish(
@@ -389,13 +386,12 @@ def prepared(settings: Settings, sandbox_options: Options | None) -> Iterator[Fl
             raise ConfigError(f"the sandbox: {error}") from error
         with sandbox:
             os.environ.update(sandbox.secrets())
-            if sandbox.fill_product(product_url)["orgs"] == NOT_OURS:
+            if fill_product(sandbox, product_url)["orgs"] == NOT_OURS:
                 raise ConfigError(
                     "the product database has customers of its own, and the sandbox would show them made-up ones: list"
                     " connections in .dlt/connections.toml, or give the sandbox another database (see README)"
                 )
             _keep_apart(settings.home, "the sandbox")
-            fill_product(sandbox, product_url)
             yield Flow(settings, _sandbox_connections(sandbox), sandbox)
 
 
@@ -404,7 +400,7 @@ def _keep_apart(home: Path, source: str) -> None:
     note = home / "read_from"
     if not note.exists():
         home.mkdir(parents=True, exist_ok=True)
-        note.write_text(source)
+        _write(note, source.encode())
     elif (other := note.read_text()) != source:
         raise ConfigError(
             f"what is in {home} was read from {other}, and {source} would be published beside it: delete the folder, or"

@@ -200,6 +200,8 @@ def test_what_somebodys_own_dbt_wrote_is_not_published_untested(ran: Ran) -> Non
     built = site.invoke("build")
     assert (built.exit_code, "no new load" in built.stdout) == (0, False), built.stdout
     assert site.invoke("publish").exit_code == 0
+
+
 @pytest.mark.parametrize("command", ["run", "build", "publish"])
 @pytest.mark.parametrize(("beneath", "reason"), [("", "File exists"), ("beneath", "Not a directory")])
 def test_a_data_folder_that_is_a_file_is_told_with_what_to_set(

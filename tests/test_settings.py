@@ -97,6 +97,8 @@ def test_a_file_that_is_taken_away_or_put_back_from_before_is_a_change_of_the_pr
     stamps.append(stamp_of(tmp_path))
     assert len(set(stamps)) == 4
     assert stamp_of(tmp_path) == stamps[-1]
+
+
 @pytest.mark.parametrize("other", ["Acme-Zoom", "acme_zoom", "ACME.ZOOM"])
 def test_two_connections_never_read_one_another_s_secrets(tmp_path: Path, other: str) -> None:
     """Whose ids lead to the same variables; they may be of two customers."""

@@ -157,13 +157,11 @@ def _read(cursor: Any, table: str, limit: str = "") -> pa.Table:
     if len(absent) == len(schema):
         return schema.empty_table()
     listed = (f"null as {column.name}" if column.name in absent else _expression(column) for column in schema)
-    cursor.execute(f"select {', '.join(listed)} from public.{table} order by {order}")
+    cursor.execute(f"select {', '.join(listed)} from public.{table} order by {order} {limit}")
     try:
         return cursor.fetch_arrow_table().cast(schema)
     except pa.ArrowInvalid as error:
         raise ProductError(f"cannot read the product's table {table}: {error}") from error
-    cursor.execute(f"select {', '.join(listed)} from public.{table} order by {order} {limit}")
-    return cursor.fetch_arrow_table().cast(schema)
 
 
 def _columns(cursor: Any, table: str) -> set[str]:
