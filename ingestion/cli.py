@@ -277,7 +277,8 @@ def check(
     with _failures():
         found = Flow(settings, [], None).check(state)
     for change in found:
-        out.print("[bold red]breaks[/]" if change.is_break else "      ", escape(f"{change}"), highlight=False)
+        told = "[bold red]breaks[/]" if change.is_break else "      "
+        out.print(told, escape(f"{change}"), highlight=False, soft_wrap=True)
     if any(change.is_break for change in found):
         err.print(
             "Something may read what is gone or other: declare it under meta.publish.drop, or publish it under "

@@ -28,6 +28,7 @@ from ingestion.connectors.product import ProductError, make_missing_tables, try_
 from ingestion.extract import Extracted, ExtractError, Warehouse, extract, extract_product
 from ingestion.postgres import SUPERUSER, PostgresError, PrivatePostgres
 from ingestion.publish import Change, Generation, PublishError, changes, publish, read_marts
+from ingestion.publish import status as status_of_product
 from ingestion.sandbox import Options, Sandbox
 from ingestion.sandbox.product import NOT_OURS
 
@@ -328,12 +329,22 @@ class Flow:
             return None
 
     def check(self, state: Path | None) -> list[Change]:
-        """What the project as it is would change of the published tables. Raises PublishError without a `state`."""
+        """What the project as it is would change of the published tables. Raises PublishError without a `state`.
+
+        Without the name of one the product is asked, too: for tables that an earlier change has left behind in it.
+        """
         os.environ["APP_USAGE_HOME"] = str(self.settings.home)
         published = (state or self.published_state) / "manifest.json"
         if not published.exists():
             raise PublishError(f"there is no {published} to compare with: publish once, or name a folder with --state")
-        return changes(read_marts(self._builder.parse()), read_marts(published))
+        marts = read_marts(self._builder.parse())
+        found = changes(marts, read_marts(published))
+        if state is None:
+            names = {mart.name for mart in marts}
+            left = [table for table in status_of_product(product_database(self.settings)).tables if table.is_left]
+            what = "is published no more, and grows old: `drop table app_usage.{}` once nobody reads it"
+            found += [Change(t.name, "", what.format(t.name), is_break=True) for t in left if t.name not in names]
+        return found
 
 
 def product_database(settings: Settings) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,8 @@ def print_summary(flow: Flow, summary: Summary) -> None:
 def _print_generation(generation: Generation) -> None:
     if generation.repaired:
         err.print(f"[yellow]repaired: {escape(generation.repaired)}[/]", highlight=False, soft_wrap=True)
+    if generation.left:
+        _print_left(err, generation.left)
     if not generation.changed:
         out.print(f"[bold]Published[/] nothing new: generation {generation.generation_id} stands", highlight=False)
         return
@@ -96,6 +98,13 @@ def _print_generation(generation: Generation) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     out.print("", table, sep="\n")
+
+
+def _print_left(to: Console, names: Iterable[str]) -> None:
+    """One line of the tables that no model publishes any more."""
+    listed = ", ".join(f"app_usage.{name}" for name in names)
+    told = f"no model publishes {listed} any more, so the rows grow old: `drop table {listed}` once nobody reads them"
+    to.print(f"[yellow]{told}[/]", highlight=False, soft_wrap=True)
 
 
 def _print_next_steps(flow: Flow) -> None:
@@ -138,8 +147,11 @@ def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, n
     for t in shown.tables:
         changed = f"{t.changed_at:%Y-%m-%d %H:%M}" if t.changed_at else ""
         age = f"{max(0, (now - t.changed_at).total_seconds()) / 3600:,.1f} h" if t.changed_at else ""
-        tables.add_row(t.name, t.generation_id, changed, age, f"{t.rows:,}", str(t.rejected or ""), f"{t.percent} %")
+        share = "[yellow]no model[/]" if t.is_left else f"{t.percent} %"
+        tables.add_row(t.name, t.generation_id, changed, age, f"{t.rows:,}", str(t.rejected or ""), share)
     out.print(tables)
+    if left := [t.name for t in shown.tables if t.is_left]:
+        _print_left(out, left)
     for t in shown.tables:
         for reason in t.reasons:
             out.print(f"[red]rejected by {t.name}:[/] {escape(reason)}", highlight=False)

@@ -7,14 +7,25 @@ import shutil
 from datetime import date, timedelta
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
+from ingestion.build import Builder
 from ingestion.cli import app
 from ingestion.publish import PublishError, Verified, rollback, status, verify
 from ingestion.publish.comparison import SHARDS, shard_of
+from ingestion.terminal import _print_generation
 from tests.publish_support import NOW, World
 
 pytest_plugins = ["tests.publish_fixtures"]
+
+
+def command(world: World, *words: str, **environment: str) -> Result:
+    """`app-usage` over the two marts, an hour after they were published."""
+    told = {"APP_USAGE_HOME": str(world.folder / "home"), "PRODUCT_DB_URL": world.url}
+    return CliRunner().invoke(
+        app, words, env=told | {"APP_USAGE_NOW": (NOW + timedelta(hours=1)).isoformat()} | environment
+    )
 
 
 def days(world: World) -> list[tuple[object, ...]]:
@@ -210,19 +221,71 @@ def test_a_product_that_lags_more_than_the_settings_allow_is_an_exit_code(world:
         "as t(org_id, complete_through); insert into analytics.usage (org_id, person_id) values ('acme', 'a' || chr(0))"
     )
     world.publish()
-    told = CliRunner().invoke(
-        app,
-        ["status"],
-        env={
-            "APP_USAGE_HOME": str(world.folder / "home"),
-            "APP_USAGE_LAG_LIMIT": limit,
-            "APP_USAGE_NOW": (NOW + timedelta(hours=1)).isoformat(),
-            "COLUMNS": "120",
-            "PRODUCT_DB_URL": world.url,
-        },
-    )
+    told = command(world, "status", APP_USAGE_LAG_LIMIT=limit)
     assert told.exit_code == code, told.output
     assert re.search(r"usage +00000001 +2026-01-31 12:00 +1\.0 h +300 +1 +100 %", told.output)
     assert "person_id contains a NUL character" in told.output
     assert re.search(r"acme +2026-01-29\s+late +never", told.output)
     assert (f"more than {limit} ago" in told.output) is (code == 4)
+
+
+def test_a_table_whose_mart_was_taken_away_is_told_of_until_it_is_dropped(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def publish() -> str:
+        """What the summary complains of."""
+        generation = world.publish()
+        shutil.copyfile(world.manifest, published / "manifest.json")
+        _print_generation(generation)
+        return " ".join(capsys.readouterr().err.split())
+
+    published = world.folder / "home" / "published"
+    published.mkdir(parents=True)
+    monkeypatch.setattr(Builder, "parse", lambda builder: world.manifest)
+    assert publish() == ""
+    before = world.query("select * from app_usage.daily order by 1, 2")
+    daily = world.models.pop("daily")
+    assert "breaks daily: is published no more\n" in command(world, "check").stdout
+
+    advice = "`drop table app_usage.daily` once nobody reads"
+    for _ in range(2):
+        assert publish() == f"no model publishes app_usage.daily any more, so the rows grow old: {advice} them"
+    assert world.query("select * from app_usage.daily order by 1, 2") == before
+    assert [(t.name, t.is_left) for t in status(world.url).tables] == [("daily", True), ("usage", False)]
+    told = command(world, "status").stdout
+    assert re.search(r"daily .* no model *\n", told)
+    assert advice in told
+    checked = command(world, "check")
+    assert (checked.exit_code, checked.stdout) == (
+        1,
+        f"breaks daily: is published no more, and grows old: {advice} it\n",
+    )
+
+    world.models["daily"] = daily
+    assert publish() == ""
+    assert command(world, "check").exit_code == 0
+    del world.models["daily"]
+    world.change("update analytics.usage set active_days = 99")
+    assert advice in publish()
+    world.query("drop table app_usage.daily")
+    assert [t.name for t in status(world.url).tables] == ["usage"]
+    assert command(world, "check").exit_code == 0
+    assert publish() == ""
+    assert world.query("select * from app_usage_ledger.orgs where table_name = 'daily'") == []
+    assert world.query("select to_regclass('app_usage_ledger.before_daily')") == [(None,)]
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+def test_a_table_that_was_left_behind_and_dropped_is_in_the_way_of_no_rollback(
+    world: World, is_forgotten: bool
+) -> None:
+    world.publish()
+    world.change("update analytics.usage set active_days = 99; update analytics.daily set dau = 99")
+    world.publish()
+    del world.models["daily"]
+    world.publish()
+    world.query("drop table app_usage.daily")
+    if is_forgotten:
+        world.publish()
+    assert rollback(world.url) == "00000001"
+    assert world.query("select max(active_days) from app_usage.usage") == [(29,)]

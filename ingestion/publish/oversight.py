@@ -34,6 +34,8 @@ class TableStatus:
     """Why rows of the mart are not in the table, up to REASONS_SHOWN."""
     percent: int
     """Of the shards that get the changes of its mart: less than 100 for a canary."""
+    is_left: bool
+    """Whether no model publishes it any more: it stays as it is, and grows old, until somebody drops it."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,11 @@ def status(product_url: str) -> Status:
             "order by generation_id desc limit 1"
         )
         rows = product.execute(
-            "select t.table_name, t.generation_id, g.published_at, t.shards, "
+            f"select t.table_name, t.generation_id, g.published_at, t.shards, t.hash = '{tables.NO_MART}', "
             f"(select coalesce(sum(o.rows), 0)::bigint from {LEDGER}.orgs as o where o.table_name = t.table_name), "
             f"(select count(*) from {SCHEMA}.app_usage_rejected as r where r.table_name = t.table_name) "
-            f"from {LEDGER}.tables as t left join {SCHEMA}.generations as g using (generation_id) order by 1"
+            f"from {LEDGER}.tables as t left join {SCHEMA}.generations as g using (generation_id) "
+            f"where to_regclass(format('%I.%I', '{SCHEMA}', t.table_name)) is not null order by 1"
         )
         reasons = product.execute(
             f"select table_name, reason from {SCHEMA}.app_usage_rejected group by 1, 2 order by 1, count(*) desc, 2"
@@ -121,8 +124,9 @@ def status(product_url: str) -> Status:
                     rejected=rejected,
                     reasons=tuple(reason for table, reason in reasons if table == name)[:REASONS_SHOWN],
                     percent=shards * 100 // SHARDS,
+                    is_left=is_left,
                 )
-                for name, generation, changed_at, shards, count, rejected in rows
+                for name, generation, changed_at, shards, is_left, count, rejected in rows
             ),
             complete_through=dict(complete),
         )
@@ -200,7 +204,9 @@ def _undo(product: Product, target: str) -> None:
         product.execute("set local app_usage.publisher = 'on'")
         changed = product.execute(
             f"select distinct b.table_name, t.created_in from {LEDGER}.orgs_before as b "
-            f"join {LEDGER}.tables as t using (table_name) where b.generation_id > $1 order by 1",
+            f"join {LEDGER}.tables as t using (table_name) where b.generation_id > $1 "
+            # what no model published any more may have been dropped since
+            f"and to_regclass(format('%I.%I', '{SCHEMA}', t.table_name)) is not null order by 1",
             target,
         )
         for table, created_in in changed:

@@ -65,6 +65,8 @@ class Generation:
     tables: tuple[TableResult, ...]
     repaired: str = ""
     """What was found in the product that nobody had published, and was put right; empty if nothing was."""
+    left: tuple[str, ...] = ()
+    """Tables that no model publishes any more, and that are still there, as they were last published."""
 
     @property
     def rows_upserted(self) -> int:
@@ -154,6 +156,7 @@ def publish(
         step("index")
         for mart in marts:
             tables.make_indexes(product, mart)
+        left = tables.left_behind(product, marts)
     return Generation(
         generation_id=current,
         changed=any(plan.is_changed for plan in plans),
@@ -163,6 +166,7 @@ def publish(
             for plan in plans
         ),
         repaired=repaired,
+        left=tuple(left),
     )
 
 

@@ -26,6 +26,8 @@ from ingestion.publish.views import View, set_aside, views_of
 INDEX_TIMEOUT = "10s"
 # The end of the name of a column of a wider type, until it takes the place of the other one.
 WIDENED = "__widened"
+# What the ledger says in the place of a table's hash when no mart is published into it any more.
+NO_MART = "no mart"
 # Percent. In what is left of a page a changed row finds its place beside the old one, and no index is written.
 FILL = 90
 
@@ -50,6 +52,29 @@ def key_of(product: Product, table: str) -> tuple[str, ...]:
         f"{SCHEMA}.{quoted(table)}",
     )
     return tuple(row[0] for row in rows)
+
+
+def left_behind(product: Product, marts: Iterable[Mart]) -> list[str]:
+    """The tables that none of the marts is published into any more: they stay as they are, and the ledger says so.
+
+    Something may read them, so only the product drops them; then the ledger forgets them, too.
+    """
+    product.execute(
+        f"update {LEDGER}.tables set hash = $2 where hash <> $2 and table_name <> all(string_to_array($1, ','))",
+        ",".join(mart.name for mart in marts),
+        NO_MART,
+    )
+    left = []
+    for (table,) in product.execute(f"select table_name from {LEDGER}.tables where hash = $1 order by 1", NO_MART):
+        if columns_of(product, SCHEMA, table):
+            left.append(table)
+            continue
+        with product.transaction():
+            product.execute(f"drop table if exists {LEDGER}.{quoted('before_' + table)}")
+            for noted in (f"{LEDGER}.orgs_before", f"{LEDGER}.orgs", f"{LEDGER}.tables"):
+                product.execute(f"delete from {noted} where table_name = $1", table)
+            product.execute(f"delete from {SCHEMA}.app_usage_rejected where table_name = $1", table)
+    return left
 
 
 def live(mart: Mart) -> str:
