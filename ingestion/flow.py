@@ -338,7 +338,7 @@ class Flow:
         if not published.exists():
             raise PublishError(f"there is no {published} to compare with: publish once, or name a folder with --state")
         marts = read_marts(self._builder.parse())
-        found = changes(marts, read_marts(published))
+        found = changes(marts, read_marts(published, is_published=True))
         if state is None:
             names = {mart.name for mart in marts}
             left = [table for table in status_of_product(product_database(self.settings)).tables if table.is_left]

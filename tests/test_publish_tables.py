@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -488,9 +489,6 @@ def test_a_mart_that_breaks_its_contract_is_not_published(
     [
         (lambda node: node["config"].update(contract={"enforced": False}), "without an enforced contract"),
         (lambda node: node["config"]["meta"]["publish"].update(key=["person_id"]), "must begin with org_id"),
-        (lambda node: node["config"]["meta"]["publish"].update(key=["org_id", "nope"]), "no column nope"),
-        (lambda node: node["config"]["meta"]["publish"].update(indexs=[]), "does not know indexs"),
-        (lambda node: node["config"]["meta"]["publish"].update(breaker={"delete": 1}), "cannot be read"),
         (lambda node: node["columns"]["active_days"].update(data_type="blob"), "has the type blob"),
         (lambda node: node["columns"]["active_days"].update(name="Active Days"), "not a snake_case name"),
     ],
@@ -501,6 +499,57 @@ def test_a_declaration_that_cannot_be_followed_is_named(
     change(world.models["usage"])
     with pytest.raises(PublishError, match=message):
         read_marts(world.manifest)
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"drop": "weekend_days_28"}, ".drop is 'weekend_days_28': write a list, [weekend_days_28]"),
+        ({"drop": None}, ".drop is None: write a list, [old_column]"),
+        ({"key": "org_id"}, ".key is 'org_id': write a list, [org_id]"),
+        ({"key": ["org_id", "nope"]}, ".key names nope: the contract has no such column from the warehouse, write"),
+        ({"key": ["org_id", "published_at"]}, ".key names published_at: the contract has no such column"),
+        ({"key": []}, ".key must begin with org_id"),
+        ({"indexes": "org_id"}, ".indexes is 'org_id': write a list of lists, [[org_id]]"),
+        (
+            {"indexes": ["org_id", "seen_at"]},
+            ".indexes is ['org_id', 'seen_at']: write a list of lists, [[org_id, seen_at]]",
+        ),
+        ({"indexes": [[]]}, ".indexes is [[]]: write a list of lists, [[org_id, usage_band]]"),
+        ({"indexes": [["org_id", "nope"]]}, ".indexes names nope: the contract has no such column"),
+        ({"indexs": []}, " does not know indexs, only key, indexes, breaker, canary, drop"),
+        ({"breaker": 0.2}, ".breaker is 0.2: write what it limits, {deleted: 0.2}"),
+        ({"breaker": {"delete": 1}}, ".breaker does not know delete, only deleted, changed, min_rows, may_be_empty"),
+        ({"breaker": {"deleted": "0.2"}}, ".breaker.deleted is '0.2': write a share of the rows, from 0 to 1"),
+        ({"breaker": {"changed": 20}}, ".breaker.changed is 20: write a share of the rows, from 0 to 1"),
+        ({"breaker": {"min_rows": "few"}}, ".breaker.min_rows is 'few': write a number of rows"),
+        ({"breaker": {"may_be_empty": "yes"}}, ".breaker.may_be_empty is 'yes': write true or false"),
+        ({"canary": "10"}, ".canary is '10': write a percentage without a fraction, from 0 to 100"),
+        ({"canary": 200}, ".canary is 200: write a percentage without a fraction, from 0 to 100"),
+    ],
+)
+def test_an_entry_of_another_form_is_no_list_of_letters_but_an_error_that_says_what_to_write(
+    world: World, declared: dict[str, Any], message: str
+) -> None:
+    world.models["usage"]["config"]["meta"]["publish"].update(declared)
+    with pytest.raises(PublishError, match=re.escape(f"models/usage.sql: model usage: meta.publish{message}")):
+        world.publish()
+    assert world.query("select to_regclass('app_usage.usage')") == [(None,)]
+
+
+@pytest.mark.parametrize("declared", [True, ["org_id"], {}])
+def test_a_declaration_that_says_nothing_is_not_taken_for_none(world: World, declared: object) -> None:
+    world.models["usage"]["config"]["meta"]["publish"] = declared
+    with pytest.raises(PublishError, match=r"model usage: meta\.publish.* (write at least|must begin with org_id)"):
+        read_marts(world.manifest)
+    world.models["usage"]["config"]["meta"]["publish"] = False
+    assert [mart.name for mart in read_marts(world.manifest)] == ["daily"]
+
+
+def test_what_was_published_is_read_though_its_declaration_would_be_refused_now(world: World) -> None:
+    """Else nobody could compare the mended one with it."""
+    world.models["usage"]["config"]["meta"]["publish"].update(drop="was_there")
+    assert [mart.name for mart in read_marts(world.manifest, is_published=True)] == ["daily", "usage"]
 
 
 def test_a_missing_manifest_asks_for_a_build(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ The contract gives the columns and their types, the descriptions become the comm
 
 import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 # The publisher fills these columns of a mart by itself: the generation in which the row last changed.
 STAMPS = {"generation_id": "text", "published_at": "timestamptz"}
@@ -87,23 +88,28 @@ class Mart:
         return tuple(column for column in self.columns if column.name in STAMPS)
 
 
-def read_marts(manifest: Path) -> list[Mart]:
-    """The published marts, by name. Raises PublishError for a declaration that cannot be followed."""
+def read_marts(manifest: Path, *, is_published: bool = False) -> list[Mart]:
+    """The published marts, by name. Raises PublishError for a declaration that cannot be followed.
+
+    `is_published`: what was published is not judged again, for nobody can change it any more.
+    """
     try:
         nodes = json.loads(manifest.read_text())["nodes"].values()
     except FileNotFoundError as error:
         raise PublishError(f"dbt has left no {manifest}: run `app-usage build` first") from error
-    published = [node for node in nodes if node["resource_type"] == "model" and _declaration(node)]
-    return sorted((_mart(node) for node in published), key=lambda mart: mart.name)
+    published = [node for node in nodes if node["resource_type"] == "model" and _declaration(node) not in (None, False)]
+    return sorted((_mart(node, is_published) for node in published), key=lambda mart: mart.name)
 
 
-def _declaration(node: dict[str, Any]) -> dict[str, Any]:
-    return (node["config"].get("meta") or {}).get("publish") or {}
+def _declaration(node: dict[str, Any]) -> Any:
+    return (node["config"].get("meta") or {}).get("publish")
 
 
-def _mart(node: dict[str, Any]) -> Mart:
-    name, declared = node.get("alias") or node["name"], dict(_declaration(node))
+def _mart(node: dict[str, Any], is_published: bool) -> Mart:
+    name, declared = node.get("alias") or node["name"], _declaration(node)
     where = f"{node.get('patch_path') or node['original_file_path']}: model {name}"
+    if not is_published:
+        _refuse_odd(where, declared)
     if not (node["config"].get("contract") or {}).get("enforced"):
         raise PublishError(f"{where} is published without an enforced contract: set contract.enforced to true")
     columns = tuple(
@@ -114,32 +120,75 @@ def _mart(node: dict[str, Any]) -> Mart:
         )
         for column in node["columns"].values()
     )
-    try:
-        mart = Mart(
-            name=name,
-            schema=node["schema"],
-            columns=columns,
-            description=node.get("description") or "",
-            key=tuple(declared.pop("key", ())),
-            indexes=tuple(tuple(index) for index in declared.pop("indexes", ())),
-            breaker=Breaker(**declared.pop("breaker", {})),
-            canary=int(declared.pop("canary", 100)),
-            drop=tuple(declared.pop("drop", ())),
-        )
-    except (TypeError, ValueError) as error:
-        raise PublishError(f"{where}: meta.publish cannot be read: {error}") from error
-    if declared:
-        raise PublishError(f"{where}: meta.publish does not know {', '.join(sorted(declared))}")
+    mart = Mart(
+        name=name,
+        schema=node["schema"],
+        columns=columns,
+        description=node.get("description") or "",
+        key=tuple(declared.get("key", ())),
+        indexes=tuple(tuple(index) for index in declared.get("indexes", ())),
+        breaker=Breaker(**declared.get("breaker", {})),
+        canary=declared.get("canary", 100),
+        drop=tuple(declared.get("drop", ())),
+    )
     if mart.key[:1] != ("org_id",):
         raise PublishError(f"{where}: meta.publish.key must begin with org_id, it is {list(mart.key)}")
     names = {column.name for column in mart.content}
-    for used in (mart.key, *mart.indexes):
+    for entry, used in (("key", mart.key), *(("indexes", index) for index in mart.indexes)):
         if unknown := set(used) - names:
-            raise PublishError(f"{where}: the contract has no column {', '.join(sorted(unknown))}")
+            raise PublishError(
+                f"{where}: meta.publish.{entry} names {', '.join(sorted(unknown))}: the contract has no such column "
+                f"from the warehouse, write some of {', '.join(sorted(names))}"
+            )
     for identifier in (name, *(column.name for column in columns)):
         if not _NAME.fullmatch(identifier):
             raise PublishError(f"{where}: {identifier!r} is not a snake_case name of at most 63 letters")
     return mart
+
+
+def _refuse_odd(where: str, declared: Any) -> None:
+    """Raises PublishError for an entry that there is none of, or of another form than this file's first lines show.
+
+    A string is a list of letters, too, which would be taken for columns that nobody has.
+    """
+
+    def refuse(entry: str, value: object, wanted: str) -> NoReturn:
+        raise PublishError(f"{where}: {entry} is {value!r}: write {wanted}")
+
+    def refuse_unknown(entry: str, value: dict[Any, Any], known: Iterable[str]) -> None:
+        if unknown := sorted(map(str, value.keys() - set(known))):
+            raise PublishError(f"{where}: {entry} does not know {', '.join(unknown)}, only {', '.join(known)}")
+
+    if not isinstance(declared, dict):
+        refuse("meta.publish", declared, "at least {key: [org_id, …]}")
+    refuse_unknown("meta.publish", declared, ("key", "indexes", "breaker", "canary", "drop"))
+    for entry, example in (("key", "org_id, app_id"), ("drop", "old_column")):
+        value = declared.get(entry, [])
+        if not _are_names(value):
+            refuse(f"meta.publish.{entry}", value, f"a list, [{value if isinstance(value, str) else example}]")
+    indexes = declared.get("indexes", [])
+    if not isinstance(indexes, list) or not all(index and _are_names(index) for index in indexes):
+        flat = [indexes] if isinstance(indexes, str) else indexes
+        example = ", ".join(flat) if flat and _are_names(flat) else "org_id, usage_band"
+        refuse("meta.publish.indexes", indexes, f"a list of lists, [[{example}]]")
+    breaker, canary = declared.get("breaker", {}), declared.get("canary", 100)
+    if not isinstance(breaker, dict):
+        refuse("meta.publish.breaker", breaker, "what it limits, {deleted: 0.2}")
+    refuse_unknown("meta.publish.breaker", breaker, [limit.name for limit in fields(Breaker)])
+    for entry in ("deleted", "changed"):
+        share = breaker.get(entry, 0)
+        if type(share) not in (int, float) or not 0 <= share <= 1:
+            refuse(f"meta.publish.breaker.{entry}", share, "a share of the rows, from 0 to 1")
+    if type(breaker.get("min_rows", 0)) is not int:
+        refuse("meta.publish.breaker.min_rows", breaker["min_rows"], "a number of rows")
+    if type(breaker.get("may_be_empty", False)) is not bool:
+        refuse("meta.publish.breaker.may_be_empty", breaker["may_be_empty"], "true or false")
+    if type(canary) is not int or not 0 <= canary <= 100:
+        refuse("meta.publish.canary", canary, "a percentage without a fraction, from 0 to 100")
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _product_type(where: str, column: dict[str, Any]) -> str:
