@@ -314,6 +314,9 @@ def verify(target: Target = None) -> None:
         for difference in found.differences:
             key = ", ".join(f"{name}={value}" for name, value in difference.key.items())
             err.print(escape(f"{difference.table}: {difference.kind}: {key}"), highlight=False)
+        if found.outside:
+            told = f"customers outside the canary, whose rows were not compared: {found.outside:,}"
+            err.print(f"[yellow]{told}[/]", highlight=False, soft_wrap=True)
         if found.differing:
             counts = ", ".join(f"{count:,} of {table}" for table, count in found.differing.items())
             err.print(f"[bold red]Rows differ:[/] {counts}; app-usage publish --reread repairs them", highlight=False)

@@ -16,8 +16,10 @@ from rich.table import Column, Table
 
 if TYPE_CHECKING:  # dlt and dbt take a second to import: `--help` does without
     from ingestion.flow import Flow, Progress, Summary
-    from ingestion.publish import Generation, Status
+    from ingestion.publish import Canary, Generation, Status
     from ingestion.status import Gap, StreamStatus
+
+CHOSEN_NAMED = 10
 
 # what is shown is data, and `:100:` in it no picture
 out, err = Console(emoji=False), Console(stderr=True, emoji=False)
@@ -88,6 +90,8 @@ def _print_generation(generation: Generation) -> None:
         err.print(f"[yellow]repaired: {escape(generation.repaired)}[/]", highlight=False, soft_wrap=True)
     if generation.left:
         _print_left(err, generation.left)
+    for canary in generation.canaries:
+        _print_canary(canary, is_of_all=len(canary.tables) == len(generation.tables))
     if not generation.changed:
         out.print(f"[bold]Published[/] nothing new: generation {generation.generation_id} stands", highlight=False)
         return
@@ -98,6 +102,18 @@ def _print_generation(generation: Generation) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     out.print("", table, sep="\n")
+
+
+def _print_canary(canary: Canary, *, is_of_all: bool) -> None:
+    of = "" if is_of_all else f" for {', '.join(canary.tables)}"
+    what, count = f"a canary of {canary.percent} %{of}", f"{canary.customers:,} customers"
+    if not canary.chosen:
+        told = f"{what} chose none of the {count}, and nobody gets anything new: {canary.least} % are enough for one"
+        err.print(f"[yellow]{told}[/]", highlight=False, soft_wrap=True)
+        return
+    who = f" ({escape(', '.join(canary.chosen))})" if len(canary.chosen) <= CHOSEN_NAMED else ""
+    told = f"{what} chose {len(canary.chosen):,} of {count}{who}; the others keep the rows that they have"
+    out.print(f"{told[0].upper()}{told[1:]}", highlight=False, soft_wrap=True)
 
 
 def _print_left(to: Console, names: Iterable[str]) -> None:

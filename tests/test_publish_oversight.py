@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 from datetime import date, timedelta
+from operator import itemgetter
 
+import dlt
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
 from ingestion.build import Builder
 from ingestion.cli import app
+from ingestion.config import Settings
 from ingestion.publish import PublishError, Verified, rollback, status, verify
 from ingestion.publish.comparison import SHARDS, shard_of
 from ingestion.terminal import _print_generation
@@ -92,6 +95,36 @@ def test_a_mart_holds_its_own_canary(world: World) -> None:
         org for (org,) in world.query("select distinct org_id from app_usage.usage") if shard_of(org) < 11
     }
     assert world.query("select sum(dau) from app_usage.daily") == [(435 + 30,)]
+
+
+def test_a_canary_says_whom_it_chose_and_warns_when_it_is_nobody(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def summary(**options: int) -> tuple[str, str]:
+        _print_generation(world.publish(**options))
+        said, complained = capsys.readouterr()
+        return " ".join(said.split()), complained.strip()
+
+    assert summary()[1] == ""
+    shards = {f"org{number}": shard_of(f"org{number}") for number in range(3)}
+    (first, least), *others = sorted(
+        ((org, shard * 100 // SHARDS + 1) for org, shard in shards.items()), key=itemgetter(1)
+    )
+    assert least > 1
+    world.change("update analytics.usage set active_days = 99")
+    assert summary(percent=least - 1) == (
+        "Published nothing new: generation 00000001 stands",
+        f"a canary of {least - 1} % chose none of the 3 customers, and nobody gets anything new: {least} % are enough "
+        "for one",
+    )
+    said, complained = summary(percent=least)
+    assert said.startswith(f"A canary of {least} % chose 1 of 3 customers ({first}); the others keep")
+    assert complained == ""
+    assert world.query("select distinct org_id from app_usage.usage where active_days = 99") == [(first,)]
+
+    world.models["usage"]["config"]["meta"]["publish"]["canary"] = others[-1][1] - 1
+    said, _ = summary()
+    assert said.startswith(f"A canary of {others[-1][1] - 1} % for usage chose 2 of 3 customers (")
 
 
 def test_a_rollback_returns_every_table_to_an_earlier_generation_and_stays_there(world: World) -> None:
@@ -185,6 +218,29 @@ def test_a_verification_names_the_rows_that_differ(world: World) -> None:
     assert verified() == found
     world.publish(reread=True)
     assert verified() == Verified(330, {}, ())
+
+
+def test_a_verification_says_how_many_customers_the_canary_leaves_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.publish()
+    world.change("update analytics.usage set active_days = 99")
+    least = min(shard_of(f"org{number}") for number in range(3)) * 100 // SHARDS + 1
+    world.publish(percent=least)
+    told = verified_by_command(world, monkeypatch)
+    assert told.exit_code == 0
+    assert told.stdout == "110 published rows are as in the marts\n"
+    assert told.stderr == "customers outside the canary, whose rows were not compared: 2\n"
+    world.publish(percent=least - 1)
+    assert verified_by_command(world, monkeypatch).stdout == "0 published rows are as in the marts\n"
+
+
+def verified_by_command(world: World, monkeypatch: pytest.MonkeyPatch) -> Result:
+    manifest = world.folder / "home" / "target" / "manifest.json"
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(world.manifest, manifest)
+    monkeypatch.setattr(Settings, "destination", lambda settings: dlt.destinations.duckdb(str(world.file)))
+    return command(world, "verify")
 
 
 def test_the_status_says_what_the_product_shows(world: World) -> None:

@@ -3,9 +3,10 @@
 from ingestion.publish.changes import Change, changes
 from ingestion.publish.marts import PublishError, read_marts
 from ingestion.publish.oversight import Difference, Status, TableStatus, Verified, migrate, rollback, status, verify
-from ingestion.publish.publication import Generation, TableResult, publish
+from ingestion.publish.publication import Canary, Generation, TableResult, publish
 
 __all__ = [
+    "Canary",
     "Change",
     "Difference",
     "Generation",

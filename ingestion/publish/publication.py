@@ -55,6 +55,19 @@ class TableResult:
 
 
 @dataclass(frozen=True)
+class Canary:
+    """Tables of which some customers get the changes, and the others keep the rows that they have."""
+
+    tables: tuple[str, ...]
+    percent: int
+    chosen: tuple[str, ...]
+    customers: int
+    """Of the tables and their marts, chosen or not."""
+    least: int
+    """The percent that is enough for one customer."""
+
+
+@dataclass(frozen=True)
 class Generation:
     """What a publish did."""
 
@@ -67,6 +80,7 @@ class Generation:
     """What was found in the product that nobody had published, and was put right; empty if nothing was."""
     left: tuple[str, ...] = ()
     """Tables that no model publishes any more, and that are still there, as they were last published."""
+    canaries: tuple[Canary, ...] = ()
 
     @property
     def rows_upserted(self) -> int:
@@ -167,6 +181,7 @@ def publish(
         ),
         repaired=repaired,
         left=tuple(left),
+        canaries=tuple(_canaries(plans)),
     )
 
 
@@ -271,6 +286,20 @@ def _plan(mart: Mart, product: Product, comparison: Comparison, percent: int, re
             plan.changes = comparison.compare(mart, was, will_be)
             refuse_other_counts(plan, counted.result())
     return plan
+
+
+def _canaries(plans: Sequence[Plan]) -> Iterator[Canary]:
+    for shards in sorted({plan.shards for plan in plans if plan.shards < SHARDS}):
+        chosen = [plan for plan in plans if plan.shards == shards]
+        orgs = {org: shard_of(org) for plan in chosen for org in plan.was | plan.scan.orgs}
+        if orgs:
+            yield Canary(
+                tables=tuple(plan.mart.name for plan in chosen),
+                percent=shards * 100 // SHARDS,
+                chosen=tuple(sorted(org for org, shard in orgs.items() if shard < shards)),
+                customers=len(orgs),
+                least=min(orgs.values()) * 100 // SHARDS + 1,
+            )
 
 
 def _break(plans: Sequence[Plan]) -> None:
