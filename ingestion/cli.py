@@ -319,7 +319,10 @@ def verify(target: Target = None) -> None:
             err.print(f"[yellow]{told}[/]", highlight=False, soft_wrap=True)
         if found.differing:
             counts = ", ".join(f"{count:,} of {table}" for table, count in found.differing.items())
-            err.print(f"[bold red]Rows differ:[/] {counts}; app-usage publish --reread repairs them", highlight=False)
+            advice = "app-usage publish --reread repairs them"
+            if found.held:
+                advice = f"{found.held}; app-usage publish --accept --reread gives it what the marts have"
+            err.print(f"[bold red]Rows differ:[/] {counts}; {advice}", highlight=False, soft_wrap=True)
             raise typer.Exit(Exit.FAILED)
         out.print(f"{found.rows:,} published rows are as in the marts", highlight=False)
 

@@ -235,6 +235,23 @@ def test_a_verification_says_how_many_customers_the_canary_leaves_out(
     assert verified_by_command(world, monkeypatch).stdout == "0 published rows are as in the marts\n"
 
 
+def test_a_verification_after_a_rollback_advises_no_publish_that_the_rollback_holds(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.publish()
+    world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
+    world.publish()
+    rollback(world.url)
+    told = verified_by_command(world, monkeypatch)
+    assert told.exit_code == 1
+    assert told.stderr.splitlines()[-1] == (
+        "Rows differ: 1 of usage; the product was rolled back to generation 00000001, and nothing newer is published; "
+        "app-usage publish --accept --reread gives it what the marts have"
+    )
+    world.publish(accept=True, reread=True)
+    assert verified_by_command(world, monkeypatch).exit_code == 0
+
+
 def verified_by_command(world: World, monkeypatch: pytest.MonkeyPatch) -> Result:
     manifest = world.folder / "home" / "target" / "manifest.json"
     manifest.parent.mkdir(parents=True, exist_ok=True)

@@ -71,6 +71,8 @@ class Verified:
     """Some of them, by table and key."""
     outside: int = 0
     """Customers some of whose rows were not compared, for a canary does not reach them."""
+    held: str = ""
+    """Why the product does not get what the marts have, after a rollback."""
 
 
 def migrate(product_url: str) -> None:
@@ -145,6 +147,7 @@ def verify(manifest: Path, warehouse: Destination[Any, Any], product_url: str, p
         product.claim()
         prepare(product)
         product.become_owner()
+        held = product.execute(f"select reason from {LEDGER}.hold")
         with open_comparison(warehouse, marts, pipelines_dir / "published.duckdb") as comparison:
             for mart in marts:
                 now = comparison.scan(mart).orgs
@@ -167,7 +170,7 @@ def verify(manifest: Path, warehouse: Destination[Any, Any], product_url: str, p
                 differences += [
                     Difference(mart.name, key, kind) for key, kind in comparison.differences(mart, KEYS_NAMED)
                 ]
-    return Verified(compared, differing, tuple(differences), len(outside))
+    return Verified(compared, differing, tuple(differences), len(outside), held[0][0] if held else "")
 
 
 def rollback(product_url: str, generation_id: str | None = None) -> str:
