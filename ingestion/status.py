@@ -5,6 +5,7 @@ The newest entries of the fetch logs say the first three, as of now; the mart `s
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -22,7 +23,10 @@ class StreamStatus:
     complete_through: datetime | None
     fetched_at: datetime | None
     rejected: int
-    error: str | None
+    reason: str | None
+    """Why, of the most of them."""
+    errors: tuple[str, ...]
+    """All that the last fetch noted, whatever its outcome: a file is corrupt while the others are read."""
 
 
 @dataclass(frozen=True)
@@ -47,25 +51,42 @@ def streams(warehouse: Warehouse) -> list[StreamStatus]:
         for dataset in _datasets(client, "fetch_log"):
             newest = _rows(
                 client,
-                "select connection_id, stream, outcome, complete_through, fetched_at, error from (select *,"
+                "select connection_id, stream, outcome, complete_through, fetched_at from (select *,"
                 " row_number() over (partition by connection_id, stream order by fetched_at desc, window_start desc)"
                 f" as newest from {dataset}.fetch_log) as fetches where newest = 1 order by connection_id, stream",
             )
-            rejected = {
-                (connection, stream): count
-                for rejects in set(_datasets(client, "rejected_records")) & {dataset}
-                for connection, stream, count in _rows(
-                    client,
-                    "select connection_id, stream, count(distinct record_hash)"
-                    f" from {rejects}.rejected_records as rejected where true{_still_rejected(client, dataset)}"
-                    " group by connection_id, stream",
-                )
-            }
-            found += [
-                StreamStatus(connection, stream, outcome, through, at, rejected.get((connection, stream), 0), error)
-                for connection, stream, outcome, through, at, error in newest
-            ]
+            errors: dict[tuple[str, str], list[str]] = defaultdict(list)
+            for connection, stream, error in _rows(
+                client,
+                "select distinct connection_id, stream, error from (select *,"
+                " max(fetched_at) over (partition by connection_id, stream) as newest"
+                f" from {dataset}.fetch_log) as fetches where fetched_at = newest and error is not null"
+                " order by connection_id, stream, error",
+            ):
+                errors[connection, stream].append(error)
+            rejected = _rejected(client, dataset) if dataset in _datasets(client, "rejected_records") else {}
+            for connection, stream, outcome, through, at in newest:
+                count, reason = rejected.get((connection, stream), (0, None))
+                noted = tuple(errors[connection, stream])
+                found.append(StreamStatus(connection, stream, outcome, through, at, count, reason, noted))
     return found
+
+
+def _rejected(client: Any, dataset: str) -> dict[tuple[str, str], tuple[int, str]]:
+    """How many records of a stream are still rejected, and the commonest reason, by connection and stream."""
+    still = f"{dataset}.rejected_records as rejected where true{_still_rejected(client, dataset)}"
+    of_reasons = (
+        "select connection_id, stream, reason, row_number() over (partition by connection_id, stream"
+        " order by records desc, reason) as place from (select connection_id, stream, reason,"
+        f" count(distinct record_hash) as records from {still} group by connection_id, stream, reason) as counted"
+    )
+    counts = f"select connection_id, stream, count(distinct record_hash) as records from {still} group by 1, 2"
+    rows = _rows(
+        client,
+        f"select connection_id, stream, records, reason from ({counts}) as counts"
+        f" join ({of_reasons}) as reasons using (connection_id, stream) where place = 1",
+    )
+    return {(connection, stream): (count, reason) for connection, stream, count, reason in rows}
 
 
 def gaps(warehouse: Warehouse, schema: str, statuses: list[StreamStatus]) -> list[Gap]:

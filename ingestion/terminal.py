@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # dlt and dbt take a second to import: `--help` does without
     from ingestion.status import Gap, StreamStatus
 
 CHOSEN_NAMED = 10
+ERRORS_SHOWN = 5
 
 # what is shown is data, and `:100:` in it no picture
 out, err = Console(emoji=False), Console(stderr=True, emoji=False)
@@ -138,11 +139,21 @@ def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, n
     # an id is there to be copied: what stands beside it is broken first
     table = Table(Column("connection", no_wrap=True), "stream", "last fetch", "complete through", "rejected", box=None)
     for s in found:
-        outcome = f"[red]{escape(s.error or '')}[/]" if s.outcome == "failed" else f"{s.fetched_at:%Y-%m-%d %H:%M}"
+        outcome = "[red]failed[/]" if s.outcome == "failed" else f"{s.fetched_at:%Y-%m-%d %H:%M}"
         through = f"{s.complete_through:%Y-%m-%d %H:%M}" if s.complete_through else "[red]never[/]"
         table.add_row(s.connection_id, s.stream, outcome, through, str(s.rejected or ""))
     if found:
         out.print(table)
+    for s in found:
+        more = len(s.errors) - ERRORS_SHOWN
+        told = [("", error) for error in s.errors[:ERRORS_SHOWN]]
+        if more > 0:
+            told.append(("", f"and {more:,} errors more, which `app-usage status --json` shows"))
+        if s.reason:
+            told.append((", most rejected records", s.reason))
+        for of, error in told:
+            line = f"[red]{s.connection_id}, {s.stream}{of}:[/] {escape(error)}"
+            out.print(line, highlight=False, soft_wrap=True)
     if missing:
         gaps = Table(Column("connection", no_wrap=True), "stream", "missing days", "", "what to do", box=None)
         for gap in missing:

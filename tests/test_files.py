@@ -25,6 +25,9 @@ from ingestion import extract, files, records
 from ingestion.connections import Connection
 from ingestion.connectors import connectors
 from ingestion.extract import Extracted
+from ingestion.publish import Status
+from ingestion.status import streams
+from ingestion.terminal import print_status
 from tests.support import NOW, Answer, Lake, Request, vendor
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -584,6 +587,28 @@ def test_a_corrupt_file_leaves_a_gap_until_it_is_replaced(lake: Lake, folder: Fo
     folder.put("c.gz", gzip.compress(events(3, 3)), NOW)
     read(lake, folder, NOW + HOUR)
     assert spans(lake)[3:] == [("complete", at(3), at(11), at(11))]
+
+
+def test_the_status_tells_of_every_corrupt_file_and_why_records_were_rejected(
+    lake: Lake, folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(1, 8):
+        content = gzip.compress(events(number, number))
+        folder.put(f"{number}.gz", content[:-9] if number > 1 else content, NOW - (9 - number) * HOUR)
+    nameless = lines([{"occurred_at": "2026-01-30T10:00:00Z", "n": n} for n in range(2)])
+    folder.put("odd.json", events(8, 8) + nameless + b"<html>\n" + events(9, 9), NOW - HOUR)
+    assert not read(lake, folder).failures
+    [status] = streams(lake.warehouse)
+    torn = [f"{folder.path(f'{number}.gz')} is corrupt" for number in range(2, 8)]
+    assert status.errors == (*torn, f"6 corrupt files, such as {folder.path('7.gz')}: see the table files")
+    assert (status.rejected, status.reason) == (3, f"no id, in {folder.path('odd.json')}")
+    print_status([status], [], Status(None, None, None, (), {}), NOW)
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("acme-files, events")]
+    assert told == [
+        *(f"acme-files, events: {error}" for error in torn[:5]),
+        "acme-files, events: and 2 errors more, which `app-usage status --json` shows",
+        f"acme-files, events, most rejected records: {status.reason}",
+    ]
 
 
 # ---- files of a vendor
