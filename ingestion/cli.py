@@ -388,12 +388,19 @@ def status(
             "gaps": [asdict(gap) for gap in missing],
             "published": asdict(shown) | {"proven_at": published_at},
         }
-        print(json.dumps(document, default=str, indent=2))
+        print(json.dumps(document, default=_as_json, indent=2))
     else:
         print_status(found, missing, shown, settings.now)
     if oldest is not None and (published_at is None or (settings.now - published_at).total_seconds() > oldest):
         err.print(f"[bold red]The last publish was more than {limit} ago[/]")
         raise typer.Exit(Exit.TOO_OLD)
+
+
+def _as_json(value: object) -> str:
+    """The warehouse's instants are UTC without saying so; to a program they say so."""
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    return str(value)
 
 
 @sandbox_app.command(epilog="Example: [bold]app-usage sandbox serve --write .dlt[/]")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -135,6 +137,17 @@ def test_a_malformed_record_is_set_aside_and_its_neighbours_are_not(failing: Cas
         "select count(distinct event_id) from landing_slack.audit_logs where connection_id = 'globex-slack'"
     )
     assert landed == failing.slack_events
+
+
+def test_every_instant_of_the_status_for_programs_says_that_it_is_utc(from_a_later_day_on: Case) -> None:
+    told = from_a_later_day_on.site.invoke("status", "--json")
+    assert told.exit_code == 0, told.output
+    instants = [value for value in re.findall(r'"([^"]*)"', told.stdout) if re.match(r"\d{4}-\d\d-\d\d[T ]", value)]
+    assert {datetime.fromisoformat(instant).utcoffset() for instant in instants} == {timedelta(0)}
+    document = json.loads(told.stdout)
+    through = {(s["connection_id"], s["stream"]): s["complete_through"] for s in document["streams"]}
+    assert through["acme-zoom", "users"] == LAST_READ.isoformat()
+    assert document["published"]["proven_at"] in instants
 
 
 def test_a_gap_closes_when_the_vendor_answers_again_and_is_lost_when_it_has_forgotten(
