@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # dlt and dbt take a second to import: `--help` does without
     from ingestion.publish import Canary, Generation, Status
     from ingestion.status import Gap, StreamStatus
 
+# So many columns show a table of `status` whole; the usual 80 do not.
+WIDE = 100
 CHOSEN_NAMED = 10
 ERRORS_SHOWN = 5
 
@@ -136,10 +138,14 @@ def _print_next_steps(flow: Flow) -> None:
 
 
 def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, now: datetime) -> None:
-    # an id is there to be copied: what stands beside it is broken first
-    table = Table(Column("connection", no_wrap=True), "stream", "last fetch", "complete through", "rejected", box=None)
+    is_narrow = out.width < WIDE
+    fetched = "%m-%d %H:%M" if is_narrow else "%Y-%m-%d %H:%M"
+    # an id is there to be copied: the stream beside it is cropped, by what all the others need
+    ids = max((len(s.connection_id) for s in found), default=0)
+    stream = Column("stream", max_width=max(out.width - ids - (39 if is_narrow else 44), 8))
+    table = _lines("connection", stream, "last fetch", "complete through", "rejected")
     for s in found:
-        outcome = "[red]failed[/]" if s.outcome == "failed" else f"{s.fetched_at:%Y-%m-%d %H:%M}"
+        outcome = "[red]failed[/]" if s.outcome == "failed" else f"{s.fetched_at:{fetched}}"
         through = f"{s.complete_through:%Y-%m-%d %H:%M}" if s.complete_through else "[red]never[/]"
         table.add_row(s.connection_id, s.stream, outcome, through, str(s.rejected or ""))
     if found:
@@ -155,12 +161,7 @@ def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, n
             line = f"[red]{s.connection_id}, {s.stream}{of}:[/] {escape(error)}"
             out.print(line, highlight=False, soft_wrap=True)
     if missing:
-        gaps = Table(Column("connection", no_wrap=True), "stream", "missing days", "", "what to do", box=None)
-        for gap in missing:
-            days = f"{gap.first_date}" if gap.first_date == gap.last_date else f"{gap.first_date} to {gap.last_date}"
-            state = f"[red]{gap.state}[/]" if gap.state == "lost" else gap.state
-            gaps.add_row(gap.connection_id, gap.stream, days, state, escape(gap.advice))
-        out.print("", gaps, sep="\n")
+        _print_gaps(missing)
     if shown.generation_id is None or shown.published_at is None:
         out.print("\nNothing was published yet: app-usage run")
         return
@@ -169,13 +170,13 @@ def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, n
         + (f"; [red]held: {escape(shown.held)}[/]" if shown.held else ""),
         highlight=False,
     )
-    head = "generation", "last change", "age", "rows", "rejected", "shards"
-    tables = Table(Column("table", no_wrap=True), *head, box=None, padding=(0, 1, 0, 0))
+    tables = _lines("table", "generation", "last change", "rows", "rejected", "shards", *([] if is_narrow else ["age"]))
     for t in shown.tables:
         changed = f"{t.changed_at:%Y-%m-%d %H:%M}" if t.changed_at else ""
         age = f"{max(0, (now - t.changed_at).total_seconds()) / 3600:,.1f} h" if t.changed_at else ""
         share = "[yellow]no model[/]" if t.is_left else f"{t.percent} %"
-        tables.add_row(t.name, t.generation_id, changed, age, f"{t.rows:,}", str(t.rejected or ""), share)
+        row = t.name, t.generation_id, changed, f"{t.rows:,}", str(t.rejected or ""), share, age
+        tables.add_row(*row[: len(tables.columns)])
     out.print(tables)
     if left := [t.name for t in shown.tables if t.is_left]:
         _print_left(out, left)
@@ -186,3 +187,29 @@ def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, n
     for org, day in shown.complete_through.items():
         orgs.add_row(escape(org), f"{day}" if day else "[red]never[/]")
     out.print("", orgs, sep="\n")
+
+
+def _print_gaps(missing: list[Gap]) -> None:
+    advised: dict[str, dict[str, None]] = {}
+    gaps, whole = _lines("connection", "stream", "missing days", ""), _lines("connection", "stream", "missing days", "")
+    whole.add_column("what to do", no_wrap=True)
+    for gap in missing:
+        days = f"{gap.first_date}" if gap.first_date == gap.last_date else f"{gap.first_date} to {gap.last_date}"
+        row = gap.connection_id, gap.stream, days, f"[red]{gap.state}[/]" if gap.state == "lost" else gap.state
+        gaps.add_row(*row)
+        whole.add_row(*row, escape(gap.advice))
+        advised.setdefault(gap.advice, {})[gap.connection_id] = None
+    if out.measure(whole, options=out.options.update(width=1000)).maximum <= out.width:
+        out.print("", whole, sep="\n")
+        return
+    out.print("", gaps, sep="\n")
+    for advice, connections in advised.items():
+        out.print(escape(f"{', '.join(connections)}: {advice}"), highlight=False, soft_wrap=True)
+
+
+def _lines(*columns: str | Column) -> Table:
+    """A table of which a row is a line, however narrow the terminal is."""
+    listed = [Column(column) if isinstance(column, str) else column for column in columns]
+    for column in listed:
+        column.no_wrap = True
+    return Table(*listed, box=None, padding=(0, 1, 0, 0), pad_edge=False)

@@ -150,6 +150,29 @@ def settings_of(site: Site) -> Settings:
     return Settings(site.project, site.home, "duckdb", datetime.now(UTC), is_now_given=False)
 
 
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_a_row_of_the_status_is_a_line_whatever_the_terminals_width_and_ids_and_commands_are_whole(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(out, "width", width)
+    noon, connection, stream = datetime(2026, 1, 31, 12, tzinfo=UTC), "acme-google-workspace", "usage_completions_daily"
+    found = [StreamStatus(connection, stream, "complete", noon, noon, 12, None, ())]
+    advice = f"app-usage backfill --connection {connection} --from 2025-12-31 --to 2026-01-10"
+    missing = [Gap(connection, "login", noon.date(), noon.date(), "open", advice)]
+    table = TableStatus("license_utilization", "00000012", noon, 12_345_678, 2, (), 100, is_left=False)
+    print_status(found, missing, Status("00000012", noon, None, (table,), {}), noon)
+    said = capsys.readouterr().out.splitlines()
+    row = "2026-01-31 12:00 2026-01-31 12:00 12" if width > 80 else "01-31 12:00 2026-01-31 12:00 12"
+    name = stream if width > 80 else "usage_completions_d…"
+    lines = [" ".join(line.split()) for line in said]
+    assert lines[:2] == ["connection stream last fetch complete through rejected", f"{connection} {name} {row}"]
+    gap = f"{connection} login 2026-01-31 open"
+    assert lines[4:6] == ([f"{gap} {advice}", ""] if width == 200 else [gap, f"{connection}: {advice}"])
+    published = "license_utilization 00000012 2026-01-31 12:00 12,345,678 2 100 %"
+    assert (published if width == 80 else f"{published} 0.0 h") in lines
+    assert all(len(line) <= width or advice in line for line in said)
+
+
 def test_every_command_shows_an_example() -> None:
     for words in COMMANDS:
         shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "120", "TERM": "dumb"})

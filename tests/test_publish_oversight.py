@@ -17,7 +17,7 @@ from ingestion.cli import app
 from ingestion.config import Settings
 from ingestion.publish import PublishError, Verified, rollback, status, verify
 from ingestion.publish.comparison import SHARDS, shard_of
-from ingestion.terminal import _print_generation
+from ingestion.terminal import _print_generation, out
 from tests.publish_support import NOW, World
 
 pytest_plugins = ["tests.publish_fixtures"]
@@ -287,7 +287,10 @@ def test_the_status_says_what_the_product_shows(world: World) -> None:
 
 
 @pytest.mark.parametrize(("limit", "code"), [("90m", 0), ("30m", 4)])
-def test_a_product_that_lags_more_than_the_settings_allow_is_an_exit_code(world: World, limit: str, code: int) -> None:
+def test_a_product_that_lags_more_than_the_settings_allow_is_an_exit_code(
+    world: World, limit: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out, "width", 120)
     world.model("data_freshness", {"org_id": "text", "complete_through": "date"}, key=["org_id"])
     world.change(
         "create table analytics.data_freshness as select * from (values ('acme', date '2026-01-29'), ('late', null)) "
@@ -296,7 +299,7 @@ def test_a_product_that_lags_more_than_the_settings_allow_is_an_exit_code(world:
     world.publish()
     told = command(world, "status", APP_USAGE_LAG_LIMIT=limit)
     assert told.exit_code == code, told.output
-    assert re.search(r"usage +00000001 +2026-01-31 12:00 +1\.0 h +300 +1 +100 %", told.output)
+    assert re.search(r"usage +00000001 +2026-01-31 12:00 +300 +1 +100 % +1\.0 h", told.output)
     assert "person_id contains a NUL character" in told.output
     assert re.search(r"acme +2026-01-29\s+late +never", told.output)
     assert (f"more than {limit} ago" in told.output) is (code == 4)
