@@ -15,7 +15,10 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 from psycopg2.extensions import connection as Connection  # noqa: N812 - psycopg2 spells its class in lower case
+from typer.testing import CliRunner
 
+from ingestion.build import Builder
+from ingestion.cli import app
 from ingestion.postgres import PrivatePostgres
 from ingestion.publish import PublishError, migrate, read_marts, rollback, status
 from tests.publish_support import World, run
@@ -535,6 +538,19 @@ def test_an_entry_of_another_form_is_no_list_of_letters_but_an_error_that_says_w
     with pytest.raises(PublishError, match=re.escape(f"models/usage.sql: model usage: meta.publish{message}")):
         world.publish()
     assert world.query("select to_regclass('app_usage.usage')") == [(None,)]
+
+
+def test_the_list_to_write_is_on_the_terminal_though_rich_takes_brackets_for_styles(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.models["usage"]["config"]["meta"]["publish"].update(drop="was_there")
+    monkeypatch.setattr(Builder, "parse", lambda builder: world.manifest)
+    published = world.folder / "published"
+    published.mkdir()
+    (published / "manifest.json").write_text("{}")
+    told = CliRunner().invoke(app, ["check", "--state", str(published)], env={"APP_USAGE_HOME": str(world.folder)})
+    assert told.exit_code == 1
+    assert "drop is 'was_there': write a list, [was_there]" in told.stderr
 
 
 @pytest.mark.parametrize("declared", [True, ["org_id"], {}])
