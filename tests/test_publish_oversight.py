@@ -235,6 +235,18 @@ def test_a_verification_says_how_many_customers_the_canary_leaves_out(
     assert verified_by_command(world, monkeypatch).stdout == "0 published rows are as in the marts\n"
 
 
+def test_a_verification_finds_what_differs_though_all_customers_of_the_canary_do(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of those outside lie in the same table, and were taken for a write of somebody else."""
+    world.publish()
+    percent = min(shard_of(f"org{number}") for number in range(3)) * 100 // SHARDS + 1
+    world.publish(percent=percent)
+    world.change("update analytics.usage set active_days = 99")
+    told = verified_by_command(world, monkeypatch)
+    assert "Rows differ: 100 of usage; app-usage publish --reread" in told.stderr
+
+
 def test_a_verification_after_a_rollback_advises_no_publish_that_the_rollback_holds(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
