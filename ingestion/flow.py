@@ -1,6 +1,7 @@
 """One run of the whole flow, and what it stands on: the lock, the sandbox, the private Postgres.
 
-Steps raise exceptions of their own (`FlowErrors`), each of which says the cause and the next command, and OSError.
+Steps raise exceptions of their own (`FlowErrors`), each of which says the cause and the next command, and those of
+files and of a warehouse that cannot be opened.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from threading import Event
 from typing import Any, Self
 
 import psycopg2
+from dlt.common.destination.exceptions import DestinationException
 from filelock import FileLock, Timeout
 
 from ingestion.build import Builder, BuildError, Built, stamp_of
@@ -41,6 +43,7 @@ FlowErrors = (
     BuildError,
     ConfigError,
     ConnectionsError,
+    DestinationException,
     ExtractError,
     LockedError,
     OSError,

@@ -211,6 +211,20 @@ def test_a_bad_option_ends_with_2_and_a_plain_message(words: list[str], complain
     assert not (tmp_path / "home").exists()
 
 
+def test_a_warehouse_that_another_process_has_open_is_told_plainly(ran: Ran) -> None:
+    site = ran.site
+    hold = "import duckdb, signal, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); signal.pause()"
+    file = str(site.home / "warehouse.duckdb")
+    with site.start("python", "-c", hold, file, output=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        refused = site.invoke("build")
+        holder.kill()
+    assert refused.exit_code == 1
+    assert "Could not set lock on file" in refused.stderr
+    assert "Traceback" not in refused.output
+
+
 def test_what_somebodys_own_dbt_wrote_is_not_published_untested(ran: Ran) -> None:
     site = ran.site
     built = site.invoke("build")

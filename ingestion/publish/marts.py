@@ -97,6 +97,8 @@ def read_marts(manifest: Path, *, is_published: bool = False) -> list[Mart]:
         nodes = json.loads(manifest.read_text())["nodes"].values()
     except FileNotFoundError as error:
         raise PublishError(f"dbt has left no {manifest}: run `app-usage build` first") from error
+    except ValueError as error:  # a full disk cut it off
+        raise PublishError(f"{manifest} cannot be read: run `app-usage build` again") from error
     published = [node for node in nodes if node["resource_type"] == "model" and _declaration(node) not in (None, False)]
     return sorted((_mart(node, is_published) for node in published), key=lambda mart: mart.name)
 
