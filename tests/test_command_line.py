@@ -263,11 +263,11 @@ def test_what_is_told_is_shown_to_the_letter_whatever_brackets_it_holds(
     warned = capsys.readouterr().err.splitlines()
     assert warned == [f"acme-zoom, users: {odd}", f"claim: {odd}"]
     now = datetime(2026, 1, 31, tzinfo=UTC)
-    failed = StreamStatus("acme-zoom", "users", "failed", None, None, 0, odd)
+    failed = StreamStatus("acme-zoom", "users", "failed", None, None, 0, odd, (odd,))
     gap = Gap("acme-zoom", "users", now.date(), now.date(), "open", odd)
-    table = TableStatus("org_usage", "00000001", now, 1, 1, (odd,), 100)
+    table = TableStatus("org_usage", "00000001", now, 1, 1, (odd,), 100, is_left=False)
     print_status([failed], [gap], Status("00000001", now, odd, (table,), {odd: None}), now)
-    assert capsys.readouterr().out.count(odd) == 5
+    assert capsys.readouterr().out.count(odd) == 6
     with pytest.raises(typer.Exit):
         _fail(ConfigError(odd))
     assert capsys.readouterr().err == f"failed: {odd}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -388,6 +389,8 @@ def test_what_a_vendor_may_leave_null_stops_nothing(on_duckdb: Warehouse) -> Non
         "occurred_at": utc("2026-01-10 12:00"),
         "fetched_at": at,
     }
+    with (PROJECT / "seeds" / "activity_types.csv").open(encoding="utf-8", newline="") as file:
+        streams = {row["connector"]: row["stream"] for row in csv.DictReader(file)}
     vendors: dict[str, dict[str, list[Row]]] = defaultdict(dict)
     for (connector, table), columns in declared_columns().items():
         if table in ("_dlt_loads", "rejected_records"):
@@ -396,7 +399,8 @@ def test_what_a_vendor_may_leave_null_stops_nothing(on_duckdb: Warehouse) -> Non
         if "connection_id" in columns:
             row |= {"connection_id": f"nil-{connector}", "event_id": f"{table}:nil-{connector}"}
         if table == "fetch_log":
-            row |= {"stream": "nil", "stream_kind": "events", "outcome": "failed"}
+            kind = "events" if connector in streams else "accounts"
+            row |= {"stream": streams.get(connector, "nil"), "stream_kind": kind, "outcome": "failed"}
         vendors[connector][table] = [{name: value for name, value in row.items() if name in columns}]
     _, google = next(arrivals())
     for table, rows in google.items():
