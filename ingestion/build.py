@@ -98,7 +98,7 @@ class Builder:
             arguments.append("--full-refresh")
         result = dbtRunner(manifest=self._manifest, callbacks=[_progress(on_node)]).invoke(arguments)
         reset_adapters()  # type: ignore[no-untyped-call]
-        _let_go_of_duckdb()
+        let_go_of_duckdb()
         built = self._read(result)
         if select is None:
             self._staged = dict(landed)
@@ -172,8 +172,12 @@ class Builder:
         )
 
 
-def _let_go_of_duckdb() -> None:
-    """dbt keeps the file open until its process ends; others shall read it while this one pauses."""
+def let_go_of_duckdb() -> None:
+    """dbt keeps the file open until its process ends; others shall read it while this one pauses.
+
+    So may those of this process. A benchmark of 100,000,000 events in which dbt kept the file open while publishes read
+    it staged 100,000 new ones twice: DuckDB 2.0 had lost sight, for a build, of rows that were committed.
+    """
     module = sys.modules.get("dbt.adapters.duckdb.connections")
     if module is not None:
         module.DuckDBConnectionManager.close_all_connections()
