@@ -211,8 +211,8 @@ def _run_connector(
     pipeline = warehouse.pipeline(connector.name)
     outcomes: dict[tuple[str, str], str | None] = {}
     pool = ThreadPoolExecutor(PARALLEL_STREAMS, thread_name_prefix=connector.name)
-    # one client, opened here: dlt's contexts do not stand being entered by several of its worker threads
     _add_new_columns(pipeline, connector)
+    # one client, opened here: dlt's contexts do not stand being entered by several of its worker threads
     with pipeline.sql_client() as client:
         landing = _Landing(client)
         fetch = new_fetch(landing, outcomes)
