@@ -27,6 +27,7 @@ from ingestion.http import PageClient
 from ingestion.sandbox import Options
 from tests.flow_support import Keyed, NewSite, Rows, Site, differences, recounted, run
 
+pytestmark = pytest.mark.stress
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 BEFORE = NOW - timedelta(days=9)
 WORLD = Options(orgs=2, people=10, start=date(2026, 1, 2))

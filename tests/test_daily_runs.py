@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from datetime import UTC, date, datetime, timedelta
 
+import pytest
+
 from ingestion.flow import Progress, Summary
 from ingestion.sandbox import Options
 from tests.flow_support import NewSite, differences, recounted, run, sandbox_of
 from tests.models_support import AS_TOLD
 
+pytestmark = pytest.mark.stress
 RUNS = 20
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WORLD = Options(orgs=1, people=12, start=date(2025, 12, 22))

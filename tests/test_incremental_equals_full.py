@@ -38,6 +38,8 @@ from tests.models_support import (
     utc,
 )
 
+pytestmark = pytest.mark.stress
+
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Tables = dict[str, list[Row]]
 

@@ -90,6 +90,7 @@ def land_people(warehouse: Warehouse) -> None:
     )
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("warehouse", ["postgres"], indirect=True)
 def test_loads_one_by_one_end_as_one_build_and_as_a_full_refresh(warehouse: Warehouse, on_duckdb: Warehouse) -> None:
     """For random loads, on DuckDB: test_incremental_equals_full.py."""
@@ -127,6 +128,7 @@ def test_loads_one_by_one_end_as_one_build_and_as_a_full_refresh(warehouse: Ware
     assert at_once.contents(*TOLD) == step_by_step
 
 
+@pytest.mark.stress
 def test_a_build_killed_between_two_models_is_finished_by_the_next(new_warehouse: NewWarehouse) -> None:
     killed, whole = new_warehouse("duckdb"), new_warehouse("duckdb")
     builds = (

@@ -250,6 +250,7 @@ def test_a_product_trigger_that_changes_rows_is_not_let_through(
     assert len(world.query("select * from app_usage.generations")) == 1
 
 
+@pytest.mark.stress
 def test_readers_see_whole_generations_only(world: World) -> None:
     """A reader that looks at both tables in one snapshot, as fast as it can, while ten generations go by."""
     world.change("update analytics.usage set active_days = 0; update analytics.daily set dau = 0")

@@ -8,6 +8,7 @@ from ingestion.connector import Connector, Stream
 from ingestion.connectors import connectors
 from tests.conformance.situations import SITUATIONS, Situation, Stage
 
+pytestmark = pytest.mark.stress
 CASES = [
     pytest.param(connector, stream, situation, id=f"{connector.name}.{stream.name}-{situation.name}")
     for connector in connectors().values()

@@ -24,6 +24,7 @@ from tests.conformance.vendor import Ask, ModelVendor, connection, small_pages
 from tests.conformance.world import DAY, MINUTE, NOW
 from tests.support import Answer, Lake
 
+pytestmark = pytest.mark.stress
 BY_HTTP = [connector.name for connector in connectors().values() if any(stream.path for stream in connector.streams)]
 KILLED = ("okta", "zoom", "dropbox")  # links; no ids and newest first; cursors in a body
 
