@@ -415,7 +415,7 @@ def serve(
 ) -> None:
     """Serve the vendors' APIs until interrupted, and fill the product database's input tables."""
     from ingestion.flow import fill_product, product_database
-    from ingestion.sandbox import Sandbox
+    from ingestion.sandbox import OptionsError, Sandbox
     from ingestion.sandbox import serve as serve_sandbox
 
     settings = _settings(None, now, None)
@@ -427,7 +427,7 @@ def serve(
             out.print(f"{connection['connection_id']} at {connection['base_url']}", highlight=False)
         out.print("Serving. Ctrl-C ends it." + (escape(f" {write}/connections.toml leads here.") if write else ""))
 
-    with _failures():
+    with _failures(OptionsError):
         serve_sandbox(options, settings.now if settings.is_now_given else None, port=port, write=write, ready=ready)
 
 
@@ -438,10 +438,10 @@ def truth(
     now: Now = None,
 ) -> None:
     """Print what really happened, one JSON object a line."""
-    from ingestion.sandbox import Sandbox
+    from ingestion.sandbox import OptionsError, Sandbox
 
     settings = _settings(None, now, None)
-    with Sandbox(options, now=settings.now) as sandbox:
+    with _failures(OptionsError), Sandbox(options, now=settings.now) as sandbox:
         sys.stdout.writelines(f"{line}\n" for line in sandbox.truth().to_jsonl())
 
 
@@ -457,14 +457,15 @@ def _flow(settings: Settings, options: Options | None, command: str) -> Iterator
 
 
 @contextmanager
-def _failures() -> Iterator[None]:
-    """What cannot be done ends with a plain message."""
+def _failures(*unusable: type[Exception]) -> Iterator[None]:
+    """What cannot be done ends with a plain message; with 2 where settings are at fault, or arguments `unusable`."""
     from ingestion.connections import ConnectionsError
     from ingestion.flow import FlowErrors
 
+    usage: tuple[type[Exception], ...] = (ConfigError, ConnectionsError, *unusable)
     try:
         yield
-    except (ConfigError, ConnectionsError) as error:
+    except usage as error:
         _fail(error, code=2)
     except FlowErrors as error:
         _fail(error)

@@ -295,6 +295,17 @@ def _load_pending(pipeline: dlt.Pipeline) -> None:
             for load_id in pipeline.load().loads_ids:
                 # what has landed is in the warehouse, and would be here once more for ever
                 shutil.rmtree(Path(pipeline.working_dir) / "load" / "loaded" / load_id, ignore_errors=True)
+            _forget_old_states(pipeline)
+
+
+def _forget_old_states(pipeline: dlt.Pipeline) -> None:
+    """dlt reads the newest state of a load that completed, and keeps them all: all connections' cursors, every run."""
+    with pipeline.sql_client() as client:
+        states, loads = map(client.make_qualified_table_name, ("_dlt_pipeline_state", "_dlt_loads"))
+        client.execute_sql(
+            f"delete from {states} where _dlt_load_id < (select max(states._dlt_load_id) from {states} as states"
+            f" inner join {loads} as loads on states._dlt_load_id = loads.load_id where loads.status = 0)"
+        )
 
 
 @contextmanager

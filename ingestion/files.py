@@ -14,7 +14,7 @@ import os
 import re
 import tempfile
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -190,10 +190,15 @@ class FileReader(Reader):
         self._stream = mapped(self._connection, self._stream)
         self._typer.close()
         self._typer = RecordTyper(self._stream, self._connection, self._fetch.now)
-        yield from self._replay() if self._fetch.is_replay else self._new_files(where)
-        self._fetch.outcomes[self._key] = None
+        damaged: set[str] = set()
+        if self._fetch.is_replay:
+            yield from self._replay()
+        else:
+            damaged = yield from self._new_files(where)
+        self._fetch.outcomes[self._key] = _told(damaged)
 
-    def _new_files(self, where: Place) -> Iterator[Any]:
+    def _new_files(self, where: Place) -> Generator[Any, None, set[str]]:
+        """The rows; the paths of the files that turned out to be damaged."""
         self._remember()
         store, folder = _store(where)
         files = [file for file in self._entries(store, folder) if self._history.versions.get(file.path) != file.version]
@@ -224,6 +229,7 @@ class FileReader(Reader):
         if self._has_landed or "has_read" not in self._state or "has_failed" in self._state:
             yield from self._completeness(damaged)
             self._state["has_read"] = True
+        return damaged
 
     def _remember(self) -> None:
         rows = self._fetch.landing.known_files(self._stream, self._connection.connection_id)
@@ -295,8 +301,7 @@ class FileReader(Reader):
     def _completeness(self, damaged: set[str]) -> Iterator[Any]:
         """What was read, and what time is complete by it. Of a vendor's own stream the API says so, unless told."""
         covered = self._coverage()
-        corrupt = sorted(self._history.corrupt)
-        error = f"{len(corrupt)} corrupt files, such as {corrupt[-1]}: see the table files" if corrupt else None
+        error = _told(self._history.corrupt)
         spans: list[Span | None] = [*covered.spans]
         if not spans and not self._stream.path:
             spans = [None]
@@ -320,6 +325,10 @@ class FileReader(Reader):
 
     def _complete_through(self) -> datetime | None:
         return self._coverage().through
+
+
+def _told(corrupt: set[str]) -> str | None:
+    return f"{len(corrupt)} corrupt files, such as {max(corrupt)}: see the table files" if corrupt else None
 
 
 # ---- where files are

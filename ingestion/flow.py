@@ -31,7 +31,7 @@ from ingestion.extract import Extracted, ExtractError, Warehouse, extract, extra
 from ingestion.postgres import SUPERUSER, PostgresError, PrivatePostgres
 from ingestion.publish import Change, Generation, PublishError, changes, publish, read_marts
 from ingestion.publish import status as status_of_product
-from ingestion.sandbox import Options, Sandbox
+from ingestion.sandbox import Options, OptionsError, Sandbox
 from ingestion.sandbox.product import NOT_OURS
 
 
@@ -396,7 +396,7 @@ def prepared(settings: Settings, sandbox_options: Options | None) -> Iterator[Fl
     else:
         try:
             sandbox = Sandbox(sandbox_options, now=settings.now)
-        except ValueError as error:
+        except OptionsError as error:
             raise ConfigError(f"the sandbox: {error}") from error
         with sandbox:
             os.environ.update(sandbox.secrets())

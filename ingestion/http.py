@@ -39,6 +39,7 @@ ATTEMPTS = 6  # with 1 s doubled each time and jitter: about half a minute, long
 MOST_REPEATS = 3  # of a page in a row; a vendor that does not know the parameter sends its first page for ever
 MOST_EMPTY_PAGES = 100  # in a row; filters leave some, a vendor whose links lead nowhere sends them for ever
 LONGEST_WAIT = 900.0  # seconds; the longest reset seen in a vendor's documentation is 15 minutes
+LONGEST_ANSWER = 900.0  # seconds that the bytes of one answer may take
 LONGEST_POLL = 30.0  # seconds between two looks at whether an answer is there
 CHUNK = 256 * 1024  # bytes of a page read at once
 TIMEOUT = (10.0, 120.0)  # seconds to connect, seconds between bytes
@@ -131,7 +132,17 @@ class Page(requests.Response):
 
     def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Iterator[Any]:
         """A page is read whole: in pieces of 10 KB, as requests does it, to read takes as long as to parse."""
+        self.raw.stream = self._arriving  # type: ignore[method-assign]
         return super().iter_content(CHUNK, decode_unicode)
+
+    def _arriving(self, size: int, decode_content: bool) -> Iterator[bytes]:
+        """Pieces as they come: while bytes drip, none of a given size is ever whole, and no limit is looked at."""
+        until = time.monotonic() + LONGEST_ANSWER
+        while piece := self.raw.read1(size, decode_content):
+            yield piece
+            if time.monotonic() > until:
+                self.close()
+                raise FetchError(f"{_name(self.request)} was still answering after {LONGEST_ANSWER:.0f} seconds")
 
     def json(self, **kwargs: Any) -> Any:
         """What `split` left over when the page was read; the whole document before that."""

@@ -193,6 +193,10 @@ def test_no_example_of_a_run_moves_the_clock_of_a_warehouse() -> None:
         (["run", "--every", "soon"], "--every 'soon' is no time"),
         (["run", "--start", "2026-02-30"], "--start '2026-02-30' is no day"),
         (["run", "--fault", "acme-zoom=tired"], "a fault is revoked, broken or malformed"),
+        (
+            ["sandbox", "truth", "--fault", "acme-zoomm=broken"],
+            "failed: no connection acme-zoomm; there are acme-google",
+        ),
         (["run", "--target", "oracle"], "no target 'oracle'; it has duckdb, postgres, redshift"),
         (["run", "--target", "[/bold]"], "no target '[/bold]'; it has"),
         (["run", "--orgs", "0"], "--orgs"),

@@ -381,7 +381,7 @@ def test_a_warehouse_that_comes_back_from_a_backup_is_read_on_from_where_it_was(
     assert _ids(lake) == ["events:acme-app:0", "events:acme-app:1", "events:acme-app:2"]
 
 
-def test_what_has_landed_is_not_kept_beside_the_warehouse_for_ever(lake: Lake) -> None:
+def test_neither_what_has_landed_nor_how_far_it_was_read_before_is_kept_for_ever(lake: Lake) -> None:
     app = App()
     with vendor(app) as server:
         for hour in range(3):
@@ -389,6 +389,8 @@ def test_what_has_landed_is_not_kept_beside_the_warehouse_for_ever(lake: Lake) -
             lake.extract(_connector(), _connection(server.url), NOW + timedelta(hours=hour))
     assert len(_ids(lake)) == 3
     assert list((lake.folder / "pipelines" / "acme_app" / "load").glob("*/*")) == []
+    assert lake.query("select count(*) from landing_acme_app._dlt_loads") == [(3,)]
+    assert lake.query("select count(*) from landing_acme_app._dlt_pipeline_state") == [(1,)]
 
 
 def test_a_column_that_an_upgrade_brings_is_there_at_once_and_filled_for_all_who_are_listed(lake: Lake) -> None:

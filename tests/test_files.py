@@ -352,7 +352,9 @@ def test_a_corrupt_file_is_noted_and_left_aside_while_the_rest_loads(lake: Lake,
     place.put("8-cut.json", events(10, 11) + b'{"id": "12", "occu', NOW - 2 * HOUR)
     place.put("9-good.json", events(13, 13), NOW - HOUR)
     now = place.now
-    assert not read(lake, place, now).failures
+    [failure] = read(lake, place, now).failures.values()
+    assert failure.startswith("7 corrupt files, such as ")
+    assert failure.endswith("8-cut.json: see the table files")
     assert landed(lake) == ["1", "2", "10", "11", "13"]
     reasons = {name: (outcome, count, error) for name, outcome, count, _, error in outcomes(lake)}
     assert {name for name, (outcome, *_) in reasons.items() if outcome == "loaded"} == {"1-good.json", "9-good.json"}
@@ -364,7 +366,7 @@ def test_a_corrupt_file_is_noted_and_left_aside_while_the_rest_loads(lake: Lake,
     assert "neither JSON lines nor Parquet" in reasons["7-list.json"][2]
     cut = """it ends in the middle of a record, with b'{"id": "12", "occu'"""
     assert reasons["8-cut.json"] == ("corrupt", 2, cut)
-    read(lake, place, now + HOUR)
+    assert not read(lake, place, now + HOUR).failures, "which were told when they were found, and are in the status"
     assert len(outcomes(lake)) == 9, "nothing is tried again"
     place.put("2-torn.gz", gzip.compress(events(3, 4)), NOW)
     place.put("8-cut.json", events(10, 12), NOW)
@@ -597,7 +599,7 @@ def test_the_status_tells_of_every_corrupt_file_and_why_records_were_rejected(
         folder.put(f"{number}.gz", content[:-9] if number > 1 else content, NOW - (9 - number) * HOUR)
     nameless = lines([{"occurred_at": "2026-01-30T10:00:00Z", "n": n} for n in range(2)])
     folder.put("odd.json", events(8, 8) + nameless + b"<html>\n" + events(9, 9), NOW - HOUR)
-    assert not read(lake, folder).failures
+    assert len(read(lake, folder).failures) == 1
     [status] = streams(lake.warehouse)
     torn = [f"{folder.path(f'{number}.gz')} is corrupt" for number in range(2, 8)]
     assert status.errors == (*torn, f"6 corrupt files, such as {folder.path('7.gz')}: see the table files")

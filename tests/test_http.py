@@ -5,8 +5,12 @@ from __future__ import annotations
 import csv
 import email.utils
 import json
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
+from threading import Event
 from typing import Any
 
 import pytest
@@ -92,6 +96,26 @@ def test_a_vendor_that_is_not_there_is_a_plain_failure() -> None:
         url = server.url
     with pytest.raises(FetchError, match="ConnectionError, after 6 tries"):
         _get(url, RateLimit(), [])
+
+
+def test_an_answer_that_drips_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingestion.http.LONGEST_ANSWER", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(ConnectionError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                for _ in range(1000):
+                    connection.sendall(b" ")
+                    gone.wait(0.01)
+
+        gone = Event()
+        dripping = pool.submit(drip)
+        with pytest.raises(FetchError, match="GET /logs was still answering after 0 seconds"):
+            _get(f"http://127.0.0.1:{listener.getsockname()[1]}", RateLimit(), [])
+        gone.set()
+        dripping.result()
 
 
 def test_an_error_never_repeats_the_query_or_free_text_of_the_answer() -> None:

@@ -10,6 +10,6 @@ other. `world.py` is who does what when; a file in `vendors/` is an API; adding 
 
 from ingestion.sandbox.sandbox import Sandbox, TrueAccount, TrueEvent, Truth, serve
 from ingestion.sandbox.vendor import Response
-from ingestion.sandbox.world import Options
+from ingestion.sandbox.world import Options, OptionsError
 
-__all__ = ["Options", "Response", "Sandbox", "TrueAccount", "TrueEvent", "Truth", "serve"]
+__all__ = ["Options", "OptionsError", "Response", "Sandbox", "TrueAccount", "TrueEvent", "Truth", "serve"]

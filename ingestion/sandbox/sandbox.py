@@ -18,7 +18,7 @@ from ingestion.sandbox.product import Row, fill_product, product_rows
 from ingestion.sandbox.server import Hook, Server
 from ingestion.sandbox.vendor import Connection, Vendor
 from ingestion.sandbox.vendors import vendor_classes
-from ingestion.sandbox.world import Options, World, instant, millis
+from ingestion.sandbox.world import Options, OptionsError, World, instant, millis
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Sandbox:
         }
         known = {name for vendor in self.vendors.values() for name in vendor.connections}
         if unknown := set(self.options.faults) - known:
-            raise ValueError(f"no connection {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+            raise OptionsError(f"no connection {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
         self._port = port
         self._on_request = on_request
         self._server: Server | None = None

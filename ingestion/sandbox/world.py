@@ -56,6 +56,10 @@ def instant(at: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at)
 
 
+class OptionsError(Exception):
+    """Options name what the world that they describe does not have."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What the sandbox is made of.
