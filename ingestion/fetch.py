@@ -179,7 +179,6 @@ class Reading:
             name=self._name,
             table_name=self._stream.name,
             write_disposition="append",
-            columns=landing_columns(self._stream),
             schema_contract={"tables": "evolve", "columns": "evolve", "data_type": "freeze"},
             parallelized=True,
         )(self, load)
@@ -188,7 +187,7 @@ class Reading:
         """The rows as `rows` gives them, until the load is over; the cursor moves as far as they go, with the load."""
         state = dlt.current.resource_state()
         kept: dict[str, Any] = {**state}
-        yield from _gathered(self._until_over(load, kept))
+        yield from _gathered(self._stream.name, self._until_over(load, kept))
         state.clear()
         state.update(kept)
 
@@ -720,7 +719,7 @@ class _Names(dict[str, str]):
 
 @dataclass(frozen=True)
 class Marked:
-    """Rows for another table than the resource's own."""
+    """Rows and the landing table that they are for: the stream's own, or a log."""
 
     rows: pa.Table
     table: str
@@ -731,16 +730,18 @@ class Marked:
         return dlt.mark.with_hints(self.rows, hints, create_table_variant=True)
 
 
-def _gathered(items: Iterable[pa.Table | Marked]) -> Iterator[Any]:
-    """Fewer, larger tables for dlt, which takes ten milliseconds for each, be it of one row."""
+def _gathered(own_table: str, items: Iterable[pa.Table | Marked]) -> Iterator[Any]:
+    """Fewer, larger tables for dlt, which takes ten milliseconds for each, be it of one row.
+
+    All of them are marked: what a resource says of its own columns, dlt takes to be said of those of its logs, too.
+    """
     waiting: dict[str, list[pa.Table]] = {}
 
     def together(table: str) -> Any:
-        rows = pa.concat_tables(waiting.pop(table))
-        return Marked(rows, table).for_dlt() if table else rows
+        return Marked(pa.concat_tables(waiting.pop(table)), table).for_dlt()
 
     for item in items:
-        table, rows = (item.table, item.rows) if isinstance(item, Marked) else ("", item)
+        table, rows = (item.table, item.rows) if isinstance(item, Marked) else (own_table, item)
         parts = waiting.setdefault(table, [])
         parts.append(rows)
         if sum(part.num_rows for part in parts) >= BATCH_RECORDS or sum(part.nbytes for part in parts) >= BATCH_BYTES:

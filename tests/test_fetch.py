@@ -357,6 +357,24 @@ def test_a_passing_outage_is_retried_with_growing_pauses_and_loses_nothing(lake:
     assert len(lake.slept) == 3
 
 
+def test_a_log_has_its_own_columns_and_none_of_the_streams(lake: Lake) -> None:
+    app = App()
+    app.events = [_event(1, NOW - timedelta(hours=3)), {**_event(2, NOW - timedelta(hours=3)), "size": "2 kB"}]
+    app.users = [{"id": "1", "email": "ada@acme.com"}]
+    with vendor(app) as server:
+        lake.extract(_connector(streams="both"), _connection(server.url))
+    columns = dict(
+        lake.query(
+            "select table_name, list(column_name) from information_schema.columns"
+            " where table_name in ('fetch_log', 'rejected_records') group by 1"
+        )
+    )
+    assert set(columns["fetch_log"]) == {*fetch.FETCH_LOG.names, "_dlt_load_id"}
+    about = {"connection_id", "org_id", "stream", "window_start", "window_end", "fetched_at"}
+    about |= {"reason", "payload", "parent", "record_hash"}
+    assert set(columns["rejected_records"]) == {*about, "_dlt_load_id"}
+
+
 def test_a_lost_working_folder_is_restored_from_the_warehouse(lake: Lake) -> None:
     app = App()
     app.events = [_event(1, NOW - timedelta(days=3))]
