@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from threading import Lock
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
@@ -156,8 +156,7 @@ class Reading:
         pool: ThreadPoolExecutor,
         reader: type[Reader] | None = None,
     ) -> None:
-        reader = reader or Reader
-        self.key = connection.connection_id, stream.name + reader.suffix
+        self.key = connection.connection_id, stream.name + (reader.suffix if reader else "")
         self.is_done = False
         self._name = ":".join(self.key)
         self._stream = stream
@@ -246,7 +245,8 @@ def rows(
     reader: type[Reader] | None = None,
 ) -> Iterator[Any]:
     """The stream's new rows as Arrow tables, each marked with the table it belongs to; `state` keeps its cursor."""
-    reading = (reader or Reader)(connector, connection, stream, fetch, state)
+    of_api = _EventReader if stream.kind == "events" else _ListingReader
+    reading = (reader or of_api)(connector, connection, stream, fetch, state)
     try:
         if state.get("org_id", connection.org_id) != connection.org_id:
             raise ConnectionsError(
@@ -261,7 +261,7 @@ def rows(
 
 
 class Reader:
-    """Reads a stream from the vendor's API."""
+    """Reads a stream: types what a source gives, sets aside what is no good, and notes how complete it is."""
 
     suffix = ""  # tells one way to read a stream apart from another
 
@@ -282,156 +282,79 @@ class Reader:
         self._typist = ThreadPoolExecutor(1, thread_name_prefix="typist")
         self._typing: Future[Typed] | None = None
         self._counts = [0, 0]  # rows that landed, rows that were rejected
-        self._records = [0, 0]  # read, of which bad
-        self._pages = 0
-        self._stops_at_known = False
         self._has_landed = self._has_logged = False
         self._window: tuple[datetime | None, datetime | None] = (None, None)
         self._known_rejects: pa.Array | None = None
         self._rejects: list[pa.ChunkedArray] = []  # of this window
         self.secrets: list[str] = []
-        self._session: VendorSession | None = None
 
     def close(self) -> None:
         self._typist.shutdown()
         self._typer.close()
-        if self._session is not None:
-            self._session.close()
 
     def rows(self) -> Iterator[Any]:
-        if self._fetch.is_replay:
-            yield from self._replay()
-        else:
-            self._client = self._connect()
-            yield from self._events() if self._stream.kind == "events" else self._listing()
+        """Rows for the landing table and the logs. Raises FetchError or ConnectionsError."""
+        yield from self._replay() if self._fetch.is_replay else self._new()
         self._fetch.outcomes[self._key] = None
 
     def failed(self, error: str) -> Iterator[Any]:
         """What came in before the failure stays, and the failure is a row of the fetch log."""
-        self._state["is_late_read_due"] = True  # the pages that did not come may lie behind some that did
-        yield from self._leftover()
         self._fetch.outcomes[self._key] = error
         yield self._log("failed", error=error, complete_through=self._complete_through())
+
+    def _new(self) -> Iterator[Any]:
+        """Everything that the source has and the warehouse has not."""
+        raise NotImplementedError
+
+    def _complete_through(self) -> datetime | None:
+        """Up to when all is there, as far as is known."""
+        raise NotImplementedError
 
     @property
     def _key(self) -> tuple[str, str]:
         return self._connection.connection_id, self._stream.name + self.suffix
 
-    def _connect(self) -> PageClient:
-        connection, connector = self._connection, self._connector
-        self._session = session = VendorSession(connector.rate_limit, connection.base_url, self._fetch.sleep)
-        auth = connector.auth(connection, session)
-        self.secrets = [str(v) for v in vars(auth).values() if isinstance(v, str) and len(v) > 7]
-        return PageClient(connector, session, auth)
+    # ---- rows
 
-    # ---- events
+    def _typed(self, batch: list[Record], fields: Mapping[str, str], *, ahead: bool = False) -> Iterator[Any]:
+        """The rows of a batch; with `ahead` those of the one before, while this one is typed and the next fetched."""
+        if self._typing is not None:
+            yield from self._sorted_out(self._typing.result())
+            self._typing = None
+        if batch and ahead:
+            self._typing = self._typist.submit(self._typer.type, batch, fields)
+        elif batch:
+            yield from self._sorted_out(self._typer.type(batch, fields))
 
-    def _events(self) -> Iterator[Any]:
-        stream, window, now = self._stream, self._stream.window, self._fetch.now
-        if window is None:
-            raise TypeError(f"the event stream {stream.name} declares no window")
-        cursor = self._cursor()
-        until = now - stream.lateness.delay
-        start, is_deep = self._start(window, cursor, until)
-        margin = _margin(window, self._connection.time_zone)
-        # what is asked for before a start
-        before = margin + (window.step if window.start_is_exclusive else timedelta())
-        longest = window.longest - before - margin
-        oldest = _ceil(now - window.retention, window.step) + before
-        if self._fetch.span is not None:
-            yield from self._backfill(window, self._fetch.span, oldest, until, longest)
-            return
-        if cursor is not None and cursor < oldest:
-            yield self._log("gap", window=(cursor, oldest), error="older than the vendor keeps events")
-        start = _floor(max(start, oldest), window.step)
-        is_whole = "{end}" not in repr(window.params)
-        span = until - start if is_whole else min(FIRST_SPAN, longest)
-        self._stops_at_known = not window.params and stream.order == "newest_first" and not is_deep
-        unlogged: datetime | None = None  # windows that brought no news belong to the next one that does
-        while start < until:
-            end = min(_ceil(start + span, window.step), until)
-            yield from self._read_window(window, start, end, is_known=cursor is not None and start < cursor)
-            cursor = max(cursor or end, end)
-            unlogged = min(unlogged or start, start)
-            if self._is_news(self._through(cursor)):
-                self._state["cursor"] = cursor.isoformat()
-                yield self._log("complete", window=(unlogged, end), complete_through=self._through(cursor))
-                unlogged = None
-            start = end
-            if self._pages <= PAGES_OF_A_SMALL_WINDOW:
-                span = min(span * 2, longest)
-            elif self._pages > PAGES_OF_A_LARGE_WINDOW:
-                span = max(span / 2, window.step)
-            if self._fetch.budget <= 0 and start < until:
-                self._fetch.unfinished.add(self._key)
-                return
-        if is_deep and self._has_logged:
-            self._state["late_read_at"] = now.isoformat()
-            self._state.pop("is_late_read_due", None)
+    def _sorted_out(self, typed: Typed) -> Iterator[Any]:
+        if typed.rejected.num_rows:
+            self._counts[1] += typed.rejected.num_rows
+            yield from self._reject(typed.rejected)
+        yield from self._accept(typed.accepted)
 
-    def _backfill(
-        self, window: Window, span: tuple[datetime, datetime], oldest: datetime, until: datetime, longest: timedelta
-    ) -> Iterator[Any]:
-        """Reads a span again, a load for each window: killed, it goes on with the window that it was at."""
-        wanted = [bound.isoformat() for bound in span]
-        done = self._state.get("backfill", [])
-        start, until = span[0], min(span[1], until)
-        if done[:2] == wanted:
-            start = datetime.fromisoformat(done[2])
-        elif start < oldest:
-            yield self._log("gap", window=(start, min(oldest, until)), error="older than the vendor keeps events")
-        start = max(_floor(start, window.step), oldest)
-        longest = longest if "{end}" in repr(window.params) else until - start
-        while start < until:
-            end = min(_ceil(start + longest, window.step), until)
-            yield from self._read_window(window, start, end, is_known=True)
-            self._state["backfill"] = [*wanted, end.isoformat()]
-            yield self._log("complete", window=(start, end), complete_through=self._complete_through())
-            start = end
-            if start < until:
-                self._fetch.unfinished.add(self._key)
-                return
-        self._state.pop("backfill", None)
+    def _accept(self, rows: pa.Table) -> Iterator[Any]:
+        yield from self._landed(rows)
 
-    def _start(self, window: Window, cursor: datetime | None, until: datetime) -> tuple[datetime, bool]:
-        """Where to begin, and whether that covers everything that may rarely be late."""
-        lateness = self._stream.lateness
-        if cursor is None:
-            return self._connection.start_date or self._fetch.now - window.retention, True
-        if window.is_by_arrival:
-            return cursor, True
-        last = self._late_read_at()
-        is_due = last is None or "is_late_read_due" in self._state
-        is_deep = is_due or abs(self._fetch.now - (last or cursor)) >= lateness.rare / 12
-        earliest = self._connection.start_date or datetime.min.replace(tzinfo=UTC)
-        if not window.params:
-            return max(self._fetch.now - window.retention, earliest), is_deep
-        # what has appeared since everything late was last read can be as late as can be at that time, not now
-        seen = min(cursor, until, last or cursor) if is_deep else min(cursor, until)
-        overlap = lateness.rare if is_deep else min(lateness.usual, lateness.rare)
-        return max(seen - overlap, earliest), is_deep
+    def _reject(self, rows: pa.Table) -> Iterator[Any]:
+        """A record that is bad in every window that has it, and at every re-read, is rejected once."""
+        if self._known_rejects is None:
+            known = self._fetch.landing.known_rejects(self._stream, self._connection.connection_id)
+            self._known_rejects = pa.array([], pa.int64()) if known is None else known["record_hash"].combine_chunks()
+        rows = rows.filter(pc.invert(pc.is_in(rows["record_hash"], value_set=self._known_rejects)))
+        if rows.num_rows:
+            self._rejects.append(rows["record_hash"])
+            self._has_landed = True
+            yield Marked(rows, "rejected_records")
 
-    def _read_window(self, window: Window, start: datetime, end: datetime, *, is_known: bool) -> Iterator[Any]:
-        self._window, self._counts, self._pages, self._records = (start, end), [0, 0], 0, [0, 0]
-        if self._known_rejects is not None:  # identical ones of one window are as many as there are
-            chunks = [chunk for hashes in self._rejects for chunk in hashes.chunks]
-            self._known_rejects, self._rejects = pa.concat_arrays([self._known_rejects, *chunks]), []
-        known = None
-        if is_known:
-            beyond = window.step + timedelta(hours=1)  # more than any margin of a request
-            asked_from, asked_to = _floor(start, window.step) - beyond, _ceil(end, window.step) + beyond
-            known = self._fetch.landing.known_events(self._stream, self._connection.connection_id, asked_from, asked_to)
-        self._typer.new_window(start, end, known)
-        zone = self._connection.time_zone
-        bounds = {"start": _bound(start, window, zone, is_end=False), "end": _bound(end, window, zone, is_end=True)}
-        yield from self._requests(_filled(window.params, bounds))
-        read, bad = self._records
-        if bad >= MANY_REJECTS and bad > read / 2:
-            # nobody who is in them would be seen, and be idle
-            raise FetchError(
-                f"{bad} of {read} records of {start} to {end} cannot be read (see rejected_records): they are not as"
-                " the connector expects them"
-            )
+    def _landed(self, rows: pa.Table) -> Iterator[Any]:
+        self._counts[0] += rows.num_rows
+        self._fetch.budget -= rows.num_rows
+        self._fetch.on_rows(self._connector.name, rows.num_rows)
+        if rows.num_rows:
+            self._has_landed = True
+            yield rows
+
+    # ---- what was rejected
 
     def _replay(self) -> Iterator[Any]:
         """Types again what was rejected; what is good now lands, and is noted so that it counts as rejected no more."""
@@ -459,53 +382,84 @@ class Reader:
         rows = [{**constants, "record_hash": record_hash} for record_hash in hashes]
         return pa.Table.from_pylist(rows, REPLAYED)
 
-    # ---- listings
+    # ---- the fetch log
 
-    def _listing(self) -> Iterator[Any]:
-        """New and changed records, and a tombstone for each that a complete listing no longer has."""
-        known = self._fetch.landing.known_records(self._stream, self._connection.connection_id)
-        self._typer.new_window(None, None, known)
-        self._listed: list[pa.Table] = []
-        self._has_nameless = False  # a record whose id cannot be read: it may be anybody's, so nobody is gone
-        self._ids: list[pa.ChunkedArray] = []
-        yield from self._requests({})
-        rows = self._merged_listing(is_complete=True)
-        if known is not None and not self._has_nameless:
-            seen = pa.chunked_array([chunk for ids in self._ids for chunk in ids.chunks], pa.string())
-            gone = known.filter(pc.invert(pc.is_in(known["id"], value_set=seen)))
-            rows = pa.concat_tables([rows, self._tombstones(gone)])
-        yield from self._landed(rows)
-        if self._is_news(self._fetch.now):
-            self._state["listed_at"] = self._fetch.now.isoformat()
-            yield self._log("complete", complete_through=self._fetch.now)
+    def _instant(self, name: str) -> datetime | None:
+        """What the state keeps under this name."""
+        value = self._state.get(name)
+        return datetime.fromisoformat(value) if value else None
 
-    def _merged_listing(self, *, is_complete: bool) -> pa.Table:
-        rows = pa.concat_tables([landing_schema(self._stream).empty_table(), *self._listed])
-        position = rows.schema.get_field_index("is_complete_listing")
-        return rows.set_column(
-            position, rows.schema.field(position), pa.array([is_complete] * rows.num_rows, pa.bool_())
-        )
+    def _is_news(self, complete_through: datetime) -> bool:
+        """Whether a window says anything that the warehouse does not know yet.
 
-    def _tombstones(self, gone: pa.Table) -> pa.Table:
-        constants = {
+        A run every few minutes mostly finds nothing, and then costs no load. Completeness is news when it enters
+        another quarter of an hour: every time zone's midnight is on one, and days are what completeness decides.
+        """
+        known = self._state.get("logged_through")
+        if self._has_landed or known is None or "has_failed" in self._state:
+            return True
+        return _floor(datetime.fromisoformat(known), QUARTER) != _floor(complete_through, QUARTER)
+
+    def _log(
+        self,
+        outcome: str,
+        *,
+        window: tuple[datetime, datetime] | None = None,
+        error: str | None = None,
+        complete_through: datetime | None = None,
+    ) -> Any:
+        start, end = window or self._window
+        self._has_logged, self._has_landed = True, False
+        if outcome == "complete":
+            if complete_through is not None:
+                self._state["logged_through"] = complete_through.isoformat()
+            self._state.pop("has_failed", None)
+            self._state["org_id"] = self._connection.org_id
+        else:
+            self._state["has_failed"] = True
+        row = {
             "connection_id": self._connection.connection_id,
-            "org_id": self._connection.org_id,
-            "is_gone": True,
-            "is_complete_listing": True,
-            "fetched_at": self._fetch.now.replace(tzinfo=None),
+            "org_id": self._state.get("org_id", self._connection.org_id),
+            "connector": self._connector.name,
+            "stream": self._stream.name,
+            "stream_kind": self._stream.kind,
+            "window_start": start,
+            "window_end": end,
+            "outcome": outcome,
+            "row_count": self._counts[0],
+            "rejected_count": self._counts[1],
+            "error": error,
+            "complete_through": complete_through,
+            "fetched_at": self._fetch.now,
+            "expected_lag_seconds": int(self._stream.lateness.usual.total_seconds()),
+            "restate_days": -(-self._stream.lateness.rare // timedelta(days=1)),
         }
-        schema = landing_schema(self._stream)
-        columns = [
-            gone["id"] if f.name == "record_id" else pa.array([constants.get(f.name)] * gone.num_rows, f.type)
-            for f in schema
-        ]
-        return pa.table(columns, schema=schema)
+        naive = {name: v.replace(tzinfo=None) if isinstance(v, datetime) else v for name, v in row.items()}
+        return Marked(pa.Table.from_pylist([naive], FETCH_LOG), "fetch_log")
 
-    def _leftover(self) -> Iterator[Any]:
-        if self._stream.kind == "accounts" and getattr(self, "_listed", None):
-            yield from self._landed(self._merged_listing(is_complete=False))
 
-    # ---- requests
+class _ApiReader(Reader):
+    """Reads a stream from the vendor's API."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._pages = 0  # of this window
+        self._records = [0, 0]  # read, of which bad
+        self._stops_at_known = False
+        self._session: VendorSession | None = None
+
+    def close(self) -> None:
+        super().close()
+        if self._session is not None:
+            self._session.close()
+
+    @cached_property
+    def _client(self) -> PageClient:
+        connection, connector = self._connection, self._connector
+        self._session = session = VendorSession(connector.rate_limit, connection.base_url, self._fetch.sleep)
+        auth = connector.auth(connection, session)
+        self.secrets = [str(v) for v in vars(auth).values() if isinstance(v, str) and len(v) > 7]
+        return PageClient(connector, session, auth)
 
     def _requests(self, params: Mapping[str, Any]) -> Iterator[Any]:
         """All pages of one window or listing, of each variant and of each thing that the stream hangs under."""
@@ -584,116 +538,195 @@ class Reader:
     def _path(self, path: str, fields: Mapping[str, str]) -> str:
         return (self._stream.base_url + path).format_map(_Names(self._connection, fields))
 
-    def _typed(self, batch: list[Record], fields: Mapping[str, str], *, ahead: bool = False) -> Iterator[Any]:
-        """The rows of a batch; with `ahead` those of the one before, while this one is typed and the next fetched."""
-        if self._typing is not None:
-            yield from self._sorted_out(self._typing.result())
-            self._typing = None
-        if batch and ahead:
-            self._typing = self._typist.submit(self._typer.type, batch, fields)
-        elif batch:
-            yield from self._sorted_out(self._typer.type(batch, fields))
 
-    def _sorted_out(self, typed: Typed) -> Iterator[Any]:
-        if typed.rejected.num_rows:
-            self._counts[1] += typed.rejected.num_rows
-            self._records[1] += pc.count_distinct(typed.rejected["record_hash"]).as_py()
-            yield from self._reject(typed.rejected)
-        if self._stream.kind == "events":
-            yield from self._landed(typed.accepted)
-        else:
-            self._listed.append(typed.accepted)
-            self._ids.append(self._typer.ids)
-            self._has_nameless |= self._typer.has_nameless
+class _EventReader(_ApiReader):
+    """Reads events, window by window."""
+
+    def _new(self) -> Iterator[Any]:
+        stream, window, now = self._stream, self._stream.window, self._fetch.now
+        if window is None:
+            raise TypeError(f"the event stream {stream.name} declares no window")
+        cursor = self._instant("cursor")
+        until = now - stream.lateness.delay
+        start, is_deep = self._start(window, cursor, until)
+        margin = _margin(window, self._connection.time_zone)
+        # what is asked for before a start
+        before = margin + (window.step if window.start_is_exclusive else timedelta())
+        longest = window.longest - before - margin
+        oldest = _ceil(now - window.retention, window.step) + before
+        if self._fetch.span is not None:
+            yield from self._backfill(window, self._fetch.span, oldest, until, longest)
+            return
+        if cursor is not None and cursor < oldest:
+            yield self._log("gap", window=(cursor, oldest), error="older than the vendor keeps events")
+        start = _floor(max(start, oldest), window.step)
+        is_whole = "{end}" not in repr(window.params)
+        span = until - start if is_whole else min(FIRST_SPAN, longest)
+        self._stops_at_known = not window.params and stream.order == "newest_first" and not is_deep
+        unlogged: datetime | None = None  # windows that brought no news belong to the next one that does
+        while start < until:
+            end = min(_ceil(start + span, window.step), until)
+            yield from self._read_window(window, start, end, is_known=cursor is not None and start < cursor)
+            cursor = max(cursor or end, end)
+            unlogged = min(unlogged or start, start)
+            if self._is_news(self._through(cursor)):
+                self._state["cursor"] = cursor.isoformat()
+                yield self._log("complete", window=(unlogged, end), complete_through=self._through(cursor))
+                unlogged = None
+            start = end
+            if self._pages <= PAGES_OF_A_SMALL_WINDOW:
+                span = min(span * 2, longest)
+            elif self._pages > PAGES_OF_A_LARGE_WINDOW:
+                span = max(span / 2, window.step)
+            if self._fetch.budget <= 0 and start < until:
+                self._fetch.unfinished.add(self._key)
+                return
+        if is_deep and self._has_logged:
+            self._state["late_read_at"] = now.isoformat()
+            self._state.pop("is_late_read_due", None)
+
+    def _backfill(
+        self, window: Window, span: tuple[datetime, datetime], oldest: datetime, until: datetime, longest: timedelta
+    ) -> Iterator[Any]:
+        """Reads a span again, a load for each window: killed, it goes on with the window that it was at."""
+        wanted = [bound.isoformat() for bound in span]
+        done = self._state.get("backfill", [])
+        start, until = span[0], min(span[1], until)
+        if done[:2] == wanted:
+            start = datetime.fromisoformat(done[2])
+        elif start < oldest:
+            yield self._log("gap", window=(start, min(oldest, until)), error="older than the vendor keeps events")
+        start = max(_floor(start, window.step), oldest)
+        longest = longest if "{end}" in repr(window.params) else until - start
+        while start < until:
+            end = min(_ceil(start + longest, window.step), until)
+            yield from self._read_window(window, start, end, is_known=True)
+            self._state["backfill"] = [*wanted, end.isoformat()]
+            yield self._log("complete", window=(start, end), complete_through=self._complete_through())
+            start = end
+            if start < until:
+                self._fetch.unfinished.add(self._key)
+                return
+        self._state.pop("backfill", None)
+
+    def _start(self, window: Window, cursor: datetime | None, until: datetime) -> tuple[datetime, bool]:
+        """Where to begin, and whether that covers everything that may rarely be late."""
+        lateness = self._stream.lateness
+        if cursor is None:
+            return self._connection.start_date or self._fetch.now - window.retention, True
+        if window.is_by_arrival:
+            return cursor, True
+        last = self._instant("late_read_at")
+        is_due = last is None or "is_late_read_due" in self._state
+        is_deep = is_due or abs(self._fetch.now - (last or cursor)) >= lateness.rare / 12
+        earliest = self._connection.start_date or datetime.min.replace(tzinfo=UTC)
+        if not window.params:
+            return max(self._fetch.now - window.retention, earliest), is_deep
+        # what has appeared since everything late was last read can be as late as can be at that time, not now
+        seen = min(cursor, until, last or cursor) if is_deep else min(cursor, until)
+        overlap = lateness.rare if is_deep else min(lateness.usual, lateness.rare)
+        return max(seen - overlap, earliest), is_deep
+
+    def _read_window(self, window: Window, start: datetime, end: datetime, *, is_known: bool) -> Iterator[Any]:
+        self._window, self._counts, self._pages, self._records = (start, end), [0, 0], 0, [0, 0]
+        if self._known_rejects is not None:  # identical ones of one window are as many as there are
+            chunks = [chunk for hashes in self._rejects for chunk in hashes.chunks]
+            self._known_rejects, self._rejects = pa.concat_arrays([self._known_rejects, *chunks]), []
+        known = None
+        if is_known:
+            beyond = window.step + timedelta(hours=1)  # more than any margin of a request
+            asked_from, asked_to = _floor(start, window.step) - beyond, _ceil(end, window.step) + beyond
+            known = self._fetch.landing.known_events(self._stream, self._connection.connection_id, asked_from, asked_to)
+        self._typer.new_window(start, end, known)
+        zone = self._connection.time_zone
+        bounds = {"start": _bound(start, window, zone, is_end=False), "end": _bound(end, window, zone, is_end=True)}
+        yield from self._requests(_filled(window.params, bounds))
+        read, bad = self._records
+        if bad >= MANY_REJECTS and bad > read / 2:
+            # nobody who is in them would be seen, and be idle
+            raise FetchError(
+                f"{bad} of {read} records of {start} to {end} cannot be read (see rejected_records): they are not as"
+                " the connector expects them"
+            )
+
+    def failed(self, error: str) -> Iterator[Any]:
+        """The pages that did not come may lie behind some that did."""
+        self._state["is_late_read_due"] = True
+        yield from super().failed(error)
 
     def _reject(self, rows: pa.Table) -> Iterator[Any]:
-        """A record that is bad in every window that has it, and at every re-read, is rejected once."""
-        if self._known_rejects is None:
-            known = self._fetch.landing.known_rejects(self._stream, self._connection.connection_id)
-            self._known_rejects = pa.array([], pa.int64()) if known is None else known["record_hash"].combine_chunks()
-        rows = rows.filter(pc.invert(pc.is_in(rows["record_hash"], value_set=self._known_rejects)))
-        if rows.num_rows:
-            self._rejects.append(rows["record_hash"])
-            self._has_landed = True
-            yield Marked(rows, "rejected_records")
-
-    def _landed(self, rows: pa.Table) -> Iterator[Any]:
-        self._counts[0] += rows.num_rows
-        self._fetch.budget -= rows.num_rows
-        self._fetch.on_rows(self._connector.name, rows.num_rows)
-        if rows.num_rows:
-            self._has_landed = True
-            yield rows
-
-    # ---- the fetch log
-
-    def _cursor(self) -> datetime | None:
-        value = self._state.get("cursor")
-        return datetime.fromisoformat(value) if value else None
+        self._records[1] += pc.count_distinct(rows["record_hash"]).as_py()
+        yield from super()._reject(rows)
 
     def _complete_through(self) -> datetime | None:
-        if self._stream.kind == "accounts":
-            value = self._state.get("listed_at")
-            return datetime.fromisoformat(value) if value else None
-        value = self._state.get("logged_through")
-        return datetime.fromisoformat(value) if value else None
-
-    def _late_read_at(self) -> datetime | None:
-        value = self._state.get("late_read_at")
-        return datetime.fromisoformat(value) if value else None
+        return self._instant("logged_through")
 
     def _through(self, cursor: datetime) -> datetime:
         """Up to when a stream that was read up to `cursor` is expected to be complete."""
-        read_at = self._late_read_at() if self._stops_at_known else None
+        read_at = self._instant("late_read_at") if self._stops_at_known else None
         return min(cursor, (read_at or self._fetch.now) - self._stream.lateness.usual)
 
-    def _is_news(self, complete_through: datetime) -> bool:
-        """Whether a window says anything that the warehouse does not know yet.
 
-        A run every few minutes mostly finds nothing, and then costs no load. Completeness is news when it enters
-        another quarter of an hour: every time zone's midnight is on one, and days are what completeness decides.
-        """
-        known = self._state.get("logged_through")
-        if self._has_landed or known is None or "has_failed" in self._state:
-            return True
-        return _floor(datetime.fromisoformat(known), QUARTER) != _floor(complete_through, QUARTER)
+class _ListingReader(_ApiReader):
+    """Reads a listing, which is there as a whole or not at all."""
 
-    def _log(
-        self,
-        outcome: str,
-        *,
-        window: tuple[datetime, datetime] | None = None,
-        error: str | None = None,
-        complete_through: datetime | None = None,
-    ) -> Any:
-        start, end = window or self._window
-        self._has_logged, self._has_landed = True, False
-        if outcome == "complete":
-            if complete_through is not None:
-                self._state["logged_through"] = complete_through.isoformat()
-            self._state.pop("has_failed", None)
-            self._state["org_id"] = self._connection.org_id
-        else:
-            self._state["has_failed"] = True
-        row = {
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._listed: list[pa.Table] = []
+        self._ids: list[pa.ChunkedArray] = []
+        self._has_nameless = False  # a record whose id cannot be read: it may be anybody's, so nobody is gone
+
+    def _new(self) -> Iterator[Any]:
+        """New and changed records, and a tombstone for each that a complete listing no longer has."""
+        known = self._fetch.landing.known_records(self._stream, self._connection.connection_id)
+        self._typer.new_window(None, None, known)
+        yield from self._requests({})
+        rows = self._merged_listing(is_complete=True)
+        if known is not None and not self._has_nameless:
+            seen = pa.chunked_array([chunk for ids in self._ids for chunk in ids.chunks], pa.string())
+            gone = known.filter(pc.invert(pc.is_in(known["id"], value_set=seen)))
+            rows = pa.concat_tables([rows, self._tombstones(gone)])
+        yield from self._landed(rows)
+        if self._is_news(self._fetch.now):
+            self._state["listed_at"] = self._fetch.now.isoformat()
+            yield self._log("complete", complete_through=self._fetch.now)
+
+    def _merged_listing(self, *, is_complete: bool) -> pa.Table:
+        rows = pa.concat_tables([landing_schema(self._stream).empty_table(), *self._listed])
+        position = rows.schema.get_field_index("is_complete_listing")
+        return rows.set_column(
+            position, rows.schema.field(position), pa.array([is_complete] * rows.num_rows, pa.bool_())
+        )
+
+    def _tombstones(self, gone: pa.Table) -> pa.Table:
+        constants = {
             "connection_id": self._connection.connection_id,
-            "org_id": self._state.get("org_id", self._connection.org_id),
-            "connector": self._connector.name,
-            "stream": self._stream.name,
-            "stream_kind": self._stream.kind,
-            "window_start": start,
-            "window_end": end,
-            "outcome": outcome,
-            "row_count": self._counts[0],
-            "rejected_count": self._counts[1],
-            "error": error,
-            "complete_through": complete_through,
-            "fetched_at": self._fetch.now,
-            "expected_lag_seconds": int(self._stream.lateness.usual.total_seconds()),
-            "restate_days": -(-self._stream.lateness.rare // timedelta(days=1)),
+            "org_id": self._connection.org_id,
+            "is_gone": True,
+            "is_complete_listing": True,
+            "fetched_at": self._fetch.now.replace(tzinfo=None),
         }
-        naive = {name: v.replace(tzinfo=None) if isinstance(v, datetime) else v for name, v in row.items()}
-        return Marked(pa.Table.from_pylist([naive], FETCH_LOG), "fetch_log")
+        schema = landing_schema(self._stream)
+        columns = [
+            gone["id"] if f.name == "record_id" else pa.array([constants.get(f.name)] * gone.num_rows, f.type)
+            for f in schema
+        ]
+        return pa.table(columns, schema=schema)
+
+    def failed(self, error: str) -> Iterator[Any]:
+        """Those who were listed are; of the others nobody is gone."""
+        if self._listed:
+            yield from self._landed(self._merged_listing(is_complete=False))
+        yield from super().failed(error)
+
+    def _accept(self, rows: pa.Table) -> Iterator[Any]:
+        self._listed.append(rows)
+        self._ids.append(self._typer.ids)
+        self._has_nameless |= self._typer.has_nameless
+        yield from ()
+
+    def _complete_through(self) -> datetime | None:
+        return self._instant("listed_at")
 
 
 def _paginator(make: Callable[[], BasePaginator]) -> BasePaginator:

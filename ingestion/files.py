@@ -14,12 +14,12 @@ import os
 import re
 import tempfile
 from collections import deque
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import IO, Any
+from typing import IO, Any, cast
 from urllib.parse import unquote, urlsplit
 
 import duckdb
@@ -182,6 +182,7 @@ class FileReader(Reader):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._history = _History()
+        self._damaged: set[str] = set()  # of what this run read
 
     def rows(self) -> Iterator[Any]:
         """The rows of every file that is new, a row of `files` for each, and what is complete by them."""
@@ -190,21 +191,16 @@ class FileReader(Reader):
         self._stream = mapped(self._connection, self._stream)
         self._typer.close()
         self._typer = RecordTyper(self._stream, self._connection, self._fetch.now)
-        damaged: set[str] = set()
-        if self._fetch.is_replay:
-            yield from self._replay()
-        else:
-            damaged = yield from self._new_files(where)
-        self._fetch.outcomes[self._key] = _told(damaged)
+        yield from super().rows()
+        self._fetch.outcomes[self._key] = _told(self._damaged)
 
-    def _new_files(self, where: Place) -> Generator[Any, None, set[str]]:
-        """The rows; the paths of the files that turned out to be damaged."""
+    def _new(self) -> Iterator[Any]:
+        where = cast(Place, self._place)
         self._remember()
         store, folder = _store(where)
         files = [file for file in self._entries(store, folder) if self._history.versions.get(file.path) != file.version]
         files.sort(key=lambda file: (file.modified_at, file.path))
         self._unread_from = files[0].modified_at if files else None
-        damaged: set[str] = set()
         failures: list[str] = []
         in_a_row, totals = 0, [0, 0]
         for number, (file, content) in enumerate(_brought(store, files), 1):
@@ -212,7 +208,7 @@ class FileReader(Reader):
                 in_a_row = 0
                 yield from self._read(file, content, where.record)
                 totals = [total + count for total, count in zip(totals, self._counts, strict=True)]
-                damaged |= {file.path} & self._history.corrupt
+                self._damaged |= {file.path} & self._history.corrupt
             elif not isinstance(content, FileNotFoundError):  # which went while others were read
                 in_a_row += 1
                 failures.append(f"{file.path}: {_reason(content)}")
@@ -227,9 +223,8 @@ class FileReader(Reader):
         if failures:
             raise FetchError(f"cannot read {len(failures)} of {len(files)} new files, the first {failures[0]}")
         if self._has_landed or "has_read" not in self._state or "has_failed" in self._state:
-            yield from self._completeness(damaged)
+            yield from self._completeness()
             self._state["has_read"] = True
-        return damaged
 
     def _remember(self) -> None:
         rows = self._fetch.landing.known_files(self._stream, self._connection.connection_id)
@@ -298,7 +293,7 @@ class FileReader(Reader):
 
     # ---- how complete the files are
 
-    def _completeness(self, damaged: set[str]) -> Iterator[Any]:
+    def _completeness(self) -> Iterator[Any]:
         """What was read, and what time is complete by it. Of a vendor's own stream the API says so, unless told."""
         covered = self._coverage()
         error = _told(self._history.corrupt)
@@ -308,7 +303,7 @@ class FileReader(Reader):
         for span in spans:
             yield self._log("complete", window=span, error=error, complete_through=covered.through)
             self._counts = [0, 0]
-        for path in sorted(damaged & covered.gaps.keys()):
+        for path in sorted(self._damaged & covered.gaps.keys()):
             gap = covered.gaps[path]
             yield self._log("gap", window=gap, error=f"{path} is corrupt", complete_through=covered.through)
         self._state.pop("has_failed", None)

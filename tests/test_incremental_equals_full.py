@@ -44,7 +44,7 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 Tables = dict[str, list[Row]]
 
 drawn = settings(
-    max_examples=int(os.environ.get("HISTORIES", "1")),
+    max_examples=int(os.environ.get("HISTORIES", "3")),
     derandomize="HISTORIES" not in os.environ,
     deadline=None,
     database=None,
