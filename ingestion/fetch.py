@@ -584,6 +584,16 @@ class _EventReader(_ApiReader):
         if is_deep and self._has_logged:
             self._state["late_read_at"] = now.isoformat()
             self._state.pop("is_late_read_due", None)
+        yield from self._moved_back(window, oldest, until, longest)
+
+    def _moved_back(self, window: Window, oldest: datetime, until: datetime, longest: timedelta) -> Iterator[Any]:
+        """What a start_date asks for that is now earlier than it was."""
+        wanted, began = self._connection.start_date, self._instant("began_at")
+        if wanted is not None and began is not None and wanted < began:
+            self._stops_at_known = False
+            yield from self._backfill(window, (wanted, began), oldest, until, longest)
+        if wanted is not None and self._key not in self._fetch.unfinished:
+            self._state["began_at"] = wanted.isoformat()
 
     def _backfill(
         self, window: Window, span: tuple[datetime, datetime], oldest: datetime, until: datetime, longest: timedelta

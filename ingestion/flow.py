@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from threading import Event
@@ -376,6 +376,11 @@ def prepared(settings: Settings, sandbox_options: Options | None) -> Iterator[Fl
 
     Without connections and without `sandbox_options` there is nothing to extract from, and the other steps work.
     """
+    if settings.connections_file is not None and settings.now > datetime.now(UTC) + timedelta(days=1):
+        raise ConfigError(
+            f"--now {settings.now.isoformat()} is in the future, of which vendors cannot tell yet: what they did not"
+            " tell would count as read"
+        )
     os.environ["APP_USAGE_HOME"] = str(settings.home)
     is_private = settings.product_db_url is None
     settings = replace(settings, product_db_url=product_database(settings))

@@ -243,6 +243,16 @@ def test_what_somebodys_own_dbt_wrote_is_not_published_untested(ran: Ran) -> Non
     assert site.invoke("publish").exit_code == 0
 
 
+def test_a_clock_ahead_of_the_vendors_is_refused_and_nothing_counts_as_read(tmp_path: Path) -> None:
+    connections = tmp_path / "connections.toml"
+    connections.write_text('[[connections]]\nconnection_id = "acme-zoom"\norg_id = "acme"\nconnector = "zoom"\n')
+    words = ["run", "--connections", str(connections), "--now", "2999-01-31T12:00:00Z"]
+    refused = CliRunner().invoke(app, words, env={"APP_USAGE_HOME": str(tmp_path / "home")})
+    assert refused.exit_code == 2
+    assert "--now 2999-01-31T12:00:00+00:00 is in the future" in refused.stderr
+    assert not (tmp_path / "home" / "warehouse.duckdb").exists()
+
+
 @pytest.mark.parametrize("command", ["run", "build", "publish"])
 @pytest.mark.parametrize(("beneath", "reason"), [("", "File exists"), ("beneath", "Not a directory")])
 def test_a_data_folder_that_is_a_file_is_told_with_what_to_set(

@@ -357,6 +357,23 @@ def test_a_passing_outage_is_retried_with_growing_pauses_and_loses_nothing(lake:
     assert len(lake.slept) == 3
 
 
+def test_a_start_date_that_is_moved_back_brings_what_was_before(lake: Lake) -> None:
+    app = App()
+    app.events = [_event(1, NOW - timedelta(days=3)), _event(2, NOW - timedelta(days=9)), _event(3, NOW)]
+    asked: list[str] = []
+    with vendor(app) as server:
+        first = _connection(server.url)
+        earlier = replace(first, start_date=NOW - timedelta(days=12))
+        for hours, there in enumerate((first, first, earlier, earlier), 1):
+            before = len(server.requests)
+            lake.extract(_connector(), there, NOW + timedelta(hours=hours))
+            asked.append(min(request.query["from"] for request in server.requests[before:]))
+    assert _ids(lake) == [f"events:acme-app:{number}" for number in (1, 2, 3)]
+    assert [start[:10] for start in asked] == ["2026-01-25", "2026-01-31", "2026-01-19", "2026-01-31"]
+    spans = "select min(window_start), max(window_end) from landing_acme_app.fetch_log where outcome = 'complete'"
+    assert lake.query(spans)[0][0] == datetime(2026, 1, 19, 12)
+
+
 def test_a_log_has_its_own_columns_and_none_of_the_streams(lake: Lake) -> None:
     app = App()
     app.events = [_event(1, NOW - timedelta(hours=3)), {**_event(2, NOW - timedelta(hours=3)), "size": "2 kB"}]
