@@ -44,6 +44,7 @@ _ARROW_TYPES: Mapping[str, pa.DataType] = {
     "timestamp": pa.timestamp("us"),
 }
 _EXTRACTED = re.compile(r"payload->>'(\$[^'*]+)'")
+_PARAMETER = re.compile(r"\$(\w+)")
 _KNOWN = pa.schema([("id", pa.string()), ("record_hash", pa.int64())])
 _COUNTED = pa.schema([("key", pa.string()), ("n", pa.int64())])
 _REJECTED = pa.schema(
@@ -184,7 +185,7 @@ class RecordTyper:
         for name, table in tables.items():
             if f" from {name}" in sql:
                 self._duckdb.register(name, table)
-        used = {name: value for name, value in constants.items() if f"${name}" in sql}
+        used = {name: constants[name] for name in {*_PARAMETER.findall(sql)} & constants.keys()}
         if len(payloads) < FEW:
             return self._duckdb.execute(sql, used).to_arrow_table()
         return self._duckdb.sql(sql, params=used).to_arrow_table()  # planned twice, but all cores make the Arrow table

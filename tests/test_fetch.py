@@ -553,8 +553,8 @@ def test_the_same_text_under_two_parents_is_two_records_and_neither_is_gone(lake
     listing = replace(
         _connector(streams="users").streams[0],
         path="/groups/{group}/users",
-        parent=Parent("/groups", {"group": "id"}, "items"),
-        key=Key(("group", "$.id")),
+        parent=Parent("/groups", {"group": "id", "group_name": "id"}, "items"),  # one name begins like the other
+        key=Key(("group_name", "$.id")),
     )
     connector = replace(_connector(), streams=(listing,))
     groups: dict[str, list[dict[str, Any]]] = {"a": [{"id": 1}], "b": [{"id": 1}]}
