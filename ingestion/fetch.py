@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -106,6 +107,7 @@ class Fetch:
     on_rows: Callable[[str, int], None] = lambda connector, rows: None
     outcomes: dict[tuple[str, str], str | None] = field(default_factory=dict)  # (connection, stream) -> error
     unfinished: set[tuple[str, str]] = field(default_factory=set)  # streams that the next load goes on with
+    damaged: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))  # files, by stream
 
 
 class Load:
@@ -557,6 +559,8 @@ class _EventReader(_ApiReader):
         if self._fetch.span is not None:
             yield from self._backfill(window, self._fetch.span, oldest, until, longest)
             return
+        if cursor is None and self._connection.start_date is not None:
+            self._state["began_at"] = self._connection.start_date.isoformat()
         if cursor is not None and cursor < oldest:
             yield self._log("gap", window=(cursor, oldest), error="older than the vendor keeps events")
         start = _floor(max(start, oldest), window.step)

@@ -182,7 +182,7 @@ class FileReader(Reader):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._history = _History()
-        self._damaged: set[str] = set()  # of what this run read
+        self._damaged: set[str] = set()  # of what this load reads
 
     def rows(self) -> Iterator[Any]:
         """The rows of every file that is new, a row of `files` for each, and what is complete by them."""
@@ -192,7 +192,8 @@ class FileReader(Reader):
         self._typer.close()
         self._typer = RecordTyper(self._stream, self._connection, self._fetch.now)
         yield from super().rows()
-        self._fetch.outcomes[self._key] = _told(self._damaged)
+        self._fetch.damaged[self._key] |= self._damaged  # this load's, to those of the loads before
+        self._fetch.outcomes[self._key] = _told(self._fetch.damaged[self._key])
 
     def _new(self) -> Iterator[Any]:
         where = cast(Place, self._place)

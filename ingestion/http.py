@@ -138,11 +138,14 @@ class Page(requests.Response):
     def _arriving(self, size: int, decode_content: bool) -> Iterator[bytes]:
         """Pieces as they come: while bytes drip, none of a given size is ever whole, and no limit is looked at."""
         until = time.monotonic() + LONGEST_ANSWER
-        while piece := self.raw.read1(size, decode_content):
-            yield piece
-            if time.monotonic() > until:
-                self.close()
-                raise FetchError(f"{_name(self.request)} was still answering after {LONGEST_ANSWER:.0f} seconds")
+        try:
+            while piece := self.raw.read1(size, decode_content):
+                yield piece
+                if time.monotonic() > until:
+                    self.close()
+                    raise FetchError(f"{_name(self.request)} was still answering after {LONGEST_ANSWER:.0f} seconds")
+        finally:
+            del self.raw.stream  # a page that holds itself stays until garbage is collected
 
     def json(self, **kwargs: Any) -> Any:
         """What `split` left over when the page was read; the whole document before that."""

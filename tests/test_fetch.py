@@ -374,6 +374,19 @@ def test_a_start_date_that_is_moved_back_brings_what_was_before(lake: Lake) -> N
     assert lake.query(spans)[0][0] == datetime(2026, 1, 19, 12)
 
 
+def test_a_start_date_that_is_moved_back_before_all_was_read_brings_what_was_before(lake: Lake) -> None:
+    app = App()
+    app.events = [_event(n, NOW - timedelta(days=12 - n / 2)) for n in range(24)]
+    app.before_page = lambda number: Answer(status=400) if number > 3 else None
+    with vendor(app) as server:
+        there = _connection(server.url)
+        assert lake.extract(_connector(), there).failures
+        assert 0 < len(_ids(lake)) < 12
+        app.before_page = lambda number: None
+        lake.extract(_connector(), replace(there, start_date=NOW - timedelta(days=13)), NOW + timedelta(hours=1))
+    assert len(_ids(lake)) == 24
+
+
 def test_a_log_has_its_own_columns_and_none_of_the_streams(lake: Lake) -> None:
     app = App()
     app.events = [_event(1, NOW - timedelta(hours=3)), {**_event(2, NOW - timedelta(hours=3)), "size": "2 kB"}]

@@ -491,6 +491,19 @@ def test_a_load_ends_between_files_when_it_is_large_enough(
     assert lake.query(through) == [(datetime(2026, 1, 31, hour),) for hour in (2, 4, 6)]
 
 
+def test_a_damaged_file_of_an_earlier_load_of_the_run_is_told(
+    lake: Lake, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "LOAD_EVENTS", 4)
+    for n in range(4):
+        content = events(3 * n + 1, 3 * n + 3)
+        folder.put(f"{n}.json", content if n else content + b'{"id": "cu', NOW - 10 * HOUR + n * HOUR)
+    assert list(read(lake, folder).failures.values()) == [
+        f"1 corrupt files, such as {folder.path('0.json')}: see the table files"
+    ]
+    assert lake.query("select count(distinct _dlt_load_id) from landing_files.files") == [(2,)]
+
+
 def test_a_file_larger_than_memory_is_read_in_pieces(
     lake: Lake, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import email.utils
+import gc
 import json
 import socket
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -116,6 +118,17 @@ def test_an_answer_that_drips_for_ever_is_given_up(monkeypatch: pytest.MonkeyPat
             _get(f"http://127.0.0.1:{listener.getsockname()[1]}", RateLimit(), [])
         gone.set()
         dripping.result()
+
+
+def test_a_page_is_gone_when_nobody_uses_it() -> None:
+    """Not at the next collection of garbage, which is long in coming where a page is few objects and many bytes."""
+    with vendor(lambda request: Answer({"items": []})) as server, VendorSession(RateLimit()) as session:
+        gc.disable()
+        try:
+            page = weakref.ref(session.get(f"{server.url}/logs"))
+            assert page() is None
+        finally:
+            gc.enable()
 
 
 def test_an_error_never_repeats_the_query_or_free_text_of_the_answer() -> None:
