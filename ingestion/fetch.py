@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -262,7 +263,7 @@ def rows(
         reading.close()
 
 
-class Reader:
+class Reader(ABC):
     """Reads a stream: types what a source gives, sets aside what is no good, and notes how complete it is."""
 
     suffix = ""  # tells one way to read a stream apart from another
@@ -304,13 +305,13 @@ class Reader:
         self._fetch.outcomes[self._key] = error
         yield self._log("failed", error=error, complete_through=self._complete_through())
 
+    @abstractmethod
     def _new(self) -> Iterator[Any]:
         """Everything that the source has and the warehouse has not."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _complete_through(self) -> datetime | None:
         """Up to when all is there, as far as is known."""
-        raise NotImplementedError
 
     @property
     def _key(self) -> tuple[str, str]:
