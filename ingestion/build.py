@@ -6,6 +6,7 @@ so it is imported when there is something to build: a run that finds nothing new
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -54,7 +55,7 @@ class Builder:
         now: datetime | None = None,
         select: str | None = None,
         full_refresh: bool = False,
-        tested: int | None = None,
+        tested: Mapping[str, int] | None = None,
         on_node: Callable[[str, str], None] = lambda kind, name: None,
     ) -> Built:
         """Build and test everything, or what `select` names. Raises BuildError when anything failed.
@@ -62,9 +63,9 @@ class Builder:
         `landed`: connectors of which something has landed, and what tells their loads from those of another moment.
         The others' staging is left out, for it is empty and the unions skip it; so is the staging of those, and the
         seeds, that this process has built and tested as they are; so are unit tests, which prove the project and not
-        its data: CI runs them; and so are, of tests of the whole history, the days that are as they were at entry
-        `tested` of the ledger. `now` overrules the clock of the last extraction. `on_node(kind, name)` is called when
-        a node is done.
+        its data: CI runs them; and so is, of tests of the whole history, what is as it was when the ledgers had come to
+        `tested`, by the names of their columns. `now` overrules the clock of the last extraction.
+        `on_node(kind, name)` is called when a node is done.
         """
         from dbt.adapters.factory import reset_adapters
         from dbt.cli.main import dbtRunner
@@ -80,8 +81,8 @@ class Builder:
         self.parse()
         is_whole = select is None and not full_refresh
         os.environ.pop("APP_USAGE_TESTED", None)
-        if is_whole and tested is not None:
-            os.environ["APP_USAGE_TESTED"] = str(tested)
+        if is_whole and tested:
+            os.environ["APP_USAGE_TESTED"] = json.dumps(tested)
         vendors = sorted(path.name for path in (settings.project / "models" / "staging").iterdir() if path.is_dir())
         empty = {vendor for vendor in vendors if vendor not in landed and vendor != "product"}
         staged, self._staged = self._staged if is_whole else {}, {}  # a build that fails leaves who knows what
@@ -118,15 +119,19 @@ class Builder:
         return self._settings.target_path / "manifest.json"
 
     @property
-    def ledger(self) -> str:
-        """The table of touched days, as SQL names it."""
-        assert self._manifest is not None
-        return str(self._manifest.nodes["model.app_usage.int_days_touched"].relation_name)
+    def ledgers(self) -> dict[str, str]:
+        """The tables that tell what changed, as SQL names them, by the columns that number their entries."""
+        models = {"ledger_id": "int_days_touched", "identity_id": "int_identities"}
+        return {column: self._table(model) for column, model in models.items()}
 
     @property
     def signature(self) -> str:
         """The table that says which of dbt's invocations wrote last, as SQL names it."""
-        return self.ledger.replace("int_days_touched", "last_build")
+        return self._table("int_days_touched").replace("int_days_touched", "last_build")
+
+    def _table(self, model: str) -> str:
+        assert self._manifest is not None
+        return str(self._manifest.nodes[f"model.app_usage.{model}"].relation_name)
 
     def _common(self) -> list[str]:
         settings = self._settings

@@ -275,7 +275,11 @@ class Flow:
                     "invocation_id": built.invocation_id,
                     "signature": self._builder.signature,
                     "inputs": inputs,
-                    "tested": self.warehouse.newest("ledger_id", self._builder.ledger),
+                    "tested": {
+                        column: newest
+                        for column, table in self._builder.ledgers.items()
+                        if (newest := self.warehouse.newest(column, table)) is not None
+                    },
                 }
                 _write(self._built_file, json.dumps(build).encode())
 

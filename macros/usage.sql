@@ -101,15 +101,15 @@
 
 
 {#
-    The days whose people {{ this }} has not counted as they are now: those that loads have touched, and the first one of
-    every account that turned out to be somebody else's, or somebody of another kind.
+    The days whose people became others after an entry of each ledger: those that loads have touched, and the first one
+    of every account that turned out to be somebody else's, or somebody of another kind.
 #}
-{% macro changed_days(version) %}
+{% macro changed_days(ledger_id, identity_id) %}
     select
         ledger.org_id,
         ledger.usage_date
     from {{ ref('int_days_touched') }} as ledger
-    where ledger.ledger_id > {{ counted_up_to(version) }}
+    where ledger.ledger_id > {{ ledger_id }}
     union all
     select
         usage.org_id,
@@ -117,9 +117,14 @@
     from {{ ref('int_account_blocks') }} as usage
     inner join {{ ref('int_identities') }} as identities
         on usage.connection_id = identities.connection_id and usage.account_key = identities.account_key
-    where
-        usage.first_used_on is not null
-        and identities.identity_id > (
+    where usage.first_used_on is not null and identities.identity_id > {{ identity_id }}
+{% endmacro %}
+
+
+{# Those that {{ this }} has not counted as they are now. #}
+{% macro uncounted_days(version) %}
+    {%- set identified -%}
+        (
             select
                 case
                     when max(steps.identity_id) <= (select max(newest.identity_id) from {{ ref('int_identities') }} as newest)
@@ -129,6 +134,8 @@
             from {{ this }} as steps
             where steps.definition_version = '{{ version }}'
         )
+    {%- endset -%}
+    {{ return(changed_days(counted_up_to(version), identified)) }}
 {% endmacro %}
 
 
@@ -137,7 +144,7 @@
     {%- if not (execute and can_introspect()) -%}
         {{ return('1 = 1') }}
     {%- endif -%}
-    {%- set first = run_query("select min(usage_date) from (" ~ changed_days(version) ~ ") as changed_days").columns[0].values()[0] -%}
+    {%- set first = run_query("select min(usage_date) from (" ~ uncounted_days(version) ~ ") as uncounted_days").columns[0].values()[0] -%}
     {%- if first is none -%}
         {{ return('1 = 0') }}
     {%- endif -%}
@@ -162,19 +169,50 @@
 
 
 {#
-    The days that were touched since every test of the data passed: APP_USAGE_TESTED is the ledger's last entry by then,
-    which `app-usage` remembers. Without it, as in `dbt build`, and where the ledger has no such entry, all days.
+    How far a ledger had come, by its column, when every test of the data passed: APP_USAGE_TESTED says so, which
+    `app-usage` remembers. None without it, as in `dbt build`, and where the ledger has no such entry: then all is tested.
 #}
-{% macro within_untested_days(column) %}
-    {%- set ledger = ref('int_days_touched') -%}
-    {%- set tested = env_var('APP_USAGE_TESTED', '') if execute and can_introspect() else '' -%}
-    {%- if tested and exists(ledger) -%}
-        {%- set newest = run_query("select max(ledger_id) from " ~ ledger).columns[0].values()[0] -%}
-        {%- if newest is not none and newest >= tested | int -%}
-            {{ return(within_days(ledger, 'ledger_id > ' ~ tested | int, column)) }}
+{% macro tested_up_to(ledger, column) %}
+    {%- set tested = fromjson(env_var('APP_USAGE_TESTED', '{}')) if execute and can_introspect() else {} -%}
+    {%- if column in tested and exists(ledger) -%}
+        {%- set newest = run_query("select max(" ~ column ~ ") from " ~ ledger).columns[0].values()[0] -%}
+        {%- if newest is not none and newest >= tested[column] -%}
+            {{ return(tested[column]) }}
         {%- endif -%}
     {%- endif -%}
-    {{ return('1 = 1') }}
+    {{ return(none) }}
+{% endmacro %}
+
+
+{#
+    What has come since every test passed, as literal bounds: where `column` is `batch_id`, the rows that loads brought,
+    else the days that they touched.
+#}
+{% macro within_untested(column) %}
+    {%- set ledger = ref('int_days_touched') -%}
+    {%- set tested = tested_up_to(ledger, 'ledger_id') -%}
+    {%- if tested is none -%}
+        {{ return('1 = 1') }}
+    {%- elif column != 'batch_id' -%}
+        {{ return(within_days(ledger, 'ledger_id > ' ~ tested, column)) }}
+    {%- endif -%}
+    {%- set first = run_query("select min(batch_id) from " ~ ledger ~ " where ledger_id > " ~ tested).columns[0].values()[0] -%}
+    {{ return('1 = 0' if first is none else 'batch_id >= ' ~ first) }}
+{% endmacro %}
+
+
+{# The days from the first on whose people may have become others since every test passed, as a literal bound. #}
+{% macro from_first_untested_day(column) %}
+    {%- set tested = tested_up_to(ref('int_days_touched'), 'ledger_id') -%}
+    {%- set identified = tested_up_to(ref('int_identities'), 'identity_id') -%}
+    {%- set changed = changed_days(tested, identified) -%}
+    {%- if tested is none or identified is none -%}
+        {{ return('1 = 1') }}
+    {%- endif -%}
+    {%- set first = run_query(
+        "select min(usage_date) from (" ~ changed ~ ") as changed_days"
+    ).columns[0].values()[0] -%}
+    {{ return('1 = 0' if first is none else column ~ " >= cast('" ~ first ~ "' as date)") }}
 {% endmacro %}
 
 

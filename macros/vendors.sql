@@ -28,6 +28,19 @@
 {% endmacro %}
 
 
+{#
+    The tables of their events, for a test: it is left out with whatever it refers to, and a build leaves out the staging
+    of vendors that brought nothing.
+#}
+{% macro staged_events() %}
+    {%- set tables = [] -%}
+    {%- for vendor in vendors('stg_%s__events.sql') if execute and is_landed(vendor) -%}
+        {%- do tables.append(graph.nodes['model.' ~ project_name ~ '.stg_' ~ vendor ~ '__events'].relation_name) -%}
+    {%- endfor -%}
+    {{ return(tables) }}
+{% endmacro %}
+
+
 {# All vendors' staging models of one shape: the columns to which the calling model's yml gives a type. #}
 {% macro union_vendors(shape) %}
     {%- set columns = typed_columns(model) %}

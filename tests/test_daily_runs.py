@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, date, datetime, timedelta
 
@@ -54,7 +55,7 @@ def test_twenty_daily_runs_end_as_one_run_and_as_a_full_refresh(new_site: NewSit
 
         # what had been tested a day before, and is as it was, was not tested again
         [(newest,)] = daily.query("select max(ledger_id) from analytics_intermediate.int_days_touched")
-        assert 0 < int(os.environ["APP_USAGE_TESTED"]) < newest
+        assert 0 < json.loads(os.environ["APP_USAGE_TESTED"])["ledger_id"] < newest
         flow.build(Summary(), Progress(), select="app_catalog")  # which tests little
         flow.build(Summary(), Progress())
         assert "APP_USAGE_TESTED" not in os.environ

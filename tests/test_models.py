@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -193,35 +194,67 @@ def test_keys_of_a_history_are_tested_where_it_may_have_changed_since_all_passed
         results = on_duckdb.dbt("build", *selected, succeeds=False)
         return {result.node.name.partition("__")[0]: str(result.status) for result in results}
 
-    events, fact = "is_key_int_events_event_id", "is_key_fct_app_usage_daily_org_id"
+    events, fact = "is_key_int_events_batch_id", "is_key_fct_app_usage_daily_usage_date"
+    copies = "assert_a_new_event_is_no_old_one"
     selected = ["--exclude-resource-type", "unit_test", "--indirect-selection", "cautious"]
-    selected += ["--select", "+fct_app_usage_daily", "--exclude", "fqn:staging.okta", "fqn:staging.slack"]
+    selected += ["--select", "+int_identities", "--exclude", "fqn:staging.okta", "fqn:staging.slack"]
     land_people(on_duckdb)
     loads = list(arrivals())
     on_duckdb.land("google_workspace", *loads[0])
-    assert {build()[test] for test in (events, fact)} == {"pass"}
-    [(tested,)] = on_duckdb.query("select max(ledger_id) from analytics_intermediate.int_days_touched")
+    assert {build()[test] for test in (events, fact, copies)} == {"pass"}
+    tested = newest_entries(on_duckdb)
 
     # nothing writes into days that are over, but for this
     for table in ("analytics_staging.stg_google_workspace__events", "analytics.fct_app_usage_daily"):
         day = "occurred_at" if "staging" in table else "usage_date"
         on_duckdb.execute(f"insert into {table} select * from {table} where cast({day} as date) = '2026-01-03'")
-    monkeypatch.setenv("APP_USAGE_TESTED", str(tested))
-    assert {build()[test] for test in (events, fact)} == {"pass"}
-    monkeypatch.setenv("APP_USAGE_TESTED", str(tested + 1))  # of another ledger
+    monkeypatch.setenv("APP_USAGE_TESTED", json.dumps(tested))
+    assert {build()[test] for test in (events, fact, copies)} == {"pass"}
+    monkeypatch.setenv("APP_USAGE_TESTED", json.dumps({"ledger_id": tested["ledger_id"] + 1}))  # of another ledger
     assert build()[events] == "fail"
     monkeypatch.delenv("APP_USAGE_TESTED")
     done = build()
     assert (done[events], done["fct_app_usage_daily"]) == ("fail", "skipped")
 
     # a vendor moves an event by more days than copies are looked for: what is new has the key of what is not
-    monkeypatch.setenv("APP_USAGE_TESTED", str(tested))
+    monkeypatch.setenv("APP_USAGE_TESTED", json.dumps(tested))
     moved = login(*GOOGLE, "alice@acme.com", "2025-10-20 18:00", key="a19")
     log = fetches("google_workspace", *GOOGLE, start="2025-10-01 07:00", at="2026-01-21 12:00")
     on_duckdb.land(
         "google_workspace", "moved", {"login": [{**moved, "fetched_at": utc("2026-01-21 12:00")}], "fetch_log": log}
     )
-    assert build()[events] == "fail"
+    assert build()[copies] == "fail"
+
+
+def newest_entries(warehouse: Warehouse) -> dict[str, int]:
+    """How far the ledgers have come, as `app-usage` remembers it."""
+    ledgers = {"ledger_id": "int_days_touched", "identity_id": "int_identities"}
+    newest = {column: f"select max({column}) from analytics_intermediate.{name}" for column, name in ledgers.items()}
+    return {column: warehouse.query(sql)[0][0] for column, sql in newest.items()}
+
+
+def test_people_of_days_are_tested_where_an_account_was_nobodys_when_all_passed(
+    on_duckdb: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def status(tested: dict[str, int]) -> str:
+        monkeypatch.setenv("APP_USAGE_TESTED", json.dumps(tested))
+        results = on_duckdb.dbt("test", "--select", test, succeeds=False)
+        return next(str(result.status) for result in results if result.node.name == test)
+
+    test = "assert_daily_users_are_the_people_of_the_fact"
+    on_duckdb.land("product", "p1", {"orgs": [org("acme")], "employees": [employee("acme", "bob")]})
+    for load in arrivals():
+        on_duckdb.land("google_workspace", *load)
+    on_duckdb.build(of="app_usage_daily")
+    tested = newest_entries(on_duckdb)
+    assert status(tested) == "pass"
+
+    # HR lists alice only now, and the days of her account were not counted anew
+    land_people(on_duckdb)
+    on_duckdb.build(of="int_identities")
+    assert status(tested) == "fail"
+    assert status(newest_entries(on_duckdb)) == "pass"
+    assert status({}) == "fail"
 
 
 def test_rows_of_a_load_that_never_completed_are_not_counted(on_duckdb: Warehouse) -> None:

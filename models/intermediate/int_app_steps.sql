@@ -1,7 +1,7 @@
 {{ config(materialized='incremental', incremental_strategy='replace_days', unique_key=['org_id', 'usage_date']) }}
 
 {%- set version = definition_of_usage() %}
-{%- set changed = changed_days(version) %}
+{%- set uncounted = uncounted_days(version) %}
 
 with
 
@@ -20,7 +20,7 @@ recounted as (
     select
         org_id,
         min(usage_date) as recount_from
-    from ({{ changed }}) as changed_days
+    from ({{ uncounted | indent(8) }}) as uncounted_days
     group by 1
 
 ),

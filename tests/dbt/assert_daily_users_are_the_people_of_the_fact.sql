@@ -1,4 +1,5 @@
 -- The people of a day, counted straight from the fact, are the day's users.
+{%- set untested = from_first_untested_day('usage_date') %}
 with
 
 counted as (
@@ -11,7 +12,7 @@ counted as (
     from {{ ref('fct_app_usage_daily') }} as usage
     inner join {{ ref('dim_accounts') }} as accounts
         on usage.connection_id = accounts.connection_id and usage.account_key = accounts.account_key
-    where usage.event_count > 0 and accounts.person_class = 'human'
+    where usage.event_count > 0 and accounts.person_class = 'human' and {{ untested | replace('usage_date', 'usage.usage_date') }}
     group by 1, 2, 3
 
 )
@@ -28,4 +29,4 @@ left join counted
         daily.org_id = counted.org_id
         and daily.app_id = counted.app_id
         and daily.usage_date = counted.usage_date
-where daily.dau <> coalesce(counted.user_count, 0)
+where daily.dau <> coalesce(counted.user_count, 0) and {{ untested | replace('usage_date', 'daily.usage_date') }}

@@ -1,11 +1,11 @@
 {#
-    The columns are the key of the model: none is null, and no two rows share them. `of_days` is a column that says when,
-    of a model that holds the whole history and changes by days: only what may have changed since all was tested is
-    looked at, and whatever has the same key.
+    The columns are the key of the model: none is null, and no two rows share them. `changes_by`, of a model that holds
+    the whole history: `batch_id`, or the day, by which what has come since all was tested is found. Only that is looked
+    at; where a day is no part of the key, a test of its own has to look for others of it.
 #}
-{% test is_key(model, columns, of_days=none) %}
+{% test is_key(model, columns, changes_by=none) %}
 
-{%- set untested = within_untested_days(of_days) if of_days else '1 = 1' %}
+{%- set untested = within_untested(changes_by) if changes_by else '1 = 1' %}
 
 with
 
@@ -15,12 +15,8 @@ keyed as (
         {{ columns | join(',\n        ') }},
         count(*) as row_count
     from {{ model }}
-    {%- if untested != '1 = 1' and of_days in columns %}
-    where {{ untested }} or {{ of_days }} is null
-    {%- elif untested != '1 = 1' %}
-    where
-        {{ columns[0] }} in (select touched.{{ columns[0] }} from {{ model }} as touched where {{ untested }})
-        or {{ columns[0] }} is null
+    {%- if untested != '1 = 1' %}
+    where {{ untested }} or {{ changes_by }} is null
     {%- endif %}
     group by {{ columns | join(', ') }}
 
