@@ -275,14 +275,17 @@
 
 
 {#
-    The days from `days` before the earliest as-of date of any app on, as a literal bound on `usage_date`: what looks back
-    a month costs a month, however long the history is.
+    The days from `days` before the earliest as-of date of any app on, as a literal bound on a day or an instant: what
+    looks back a month costs a month, however long the history is. `condition` chooses among the apps: one whose sources
+    are silent has the as-of date of when they were not.
 #}
-{% macro within_last_days(days) %}
+{% macro within_last_days(days, column='usage_date', condition='1 = 1') %}
     {%- if execute and can_introspect() and exists(ref('int_apps')) -%}
-        {%- set as_of_date = run_query("select min(as_of_date) from " ~ ref('int_apps')).columns[0].values()[0] -%}
+        {%- set as_of_date = run_query(
+            "select min(as_of_date) from " ~ ref('int_apps') ~ " where " ~ condition
+        ).columns[0].values()[0] -%}
         {%- if as_of_date is not none -%}
-            {{ return("usage_date > cast('" ~ (as_of_date - modules.datetime.timedelta(days=days)) ~ "' as date)") }}
+            {{ return(column ~ " > cast('" ~ (as_of_date - modules.datetime.timedelta(days=days)) ~ "' as date)") }}
         {%- endif -%}
     {%- endif -%}
     {{ return('1 = 1') }}

@@ -53,7 +53,7 @@ GRANTS = {"authorize", "activity"}
 UNAPPROVED = {"discovered", "in_review", "need_to_close", "closed"}
 # What these apps state in their listings as the last log-in; Slack states none.
 LOG_INS = {"zoom": {"Sign in"}, "google_workspace": {"login_success"}, "okta": {"user.session.start"}}
-CLASSES = {"service": "service", "shared": "shared", "external": "external", "employee": "unknown"}
+CLASSES = {"service": "service", "shared": "shared", "external": "external", "employee": "unknown", "lent": "unknown"}
 
 
 @dataclass
@@ -93,6 +93,7 @@ class Recount:
     def _collect(self) -> None:
         self.active: dict[tuple[str, str, str], set[date]] = defaultdict(set)  # (org, app, person) -> days
         self.hours: dict[tuple[str, str, str, date], set[int]] = defaultdict(set)  # UTC's, of a person's day
+        self.seen_at: dict[tuple[str, date, str], set[tuple[str, str]]] = defaultdict(set)  # -> (app, person)
         self.seen_by: dict[tuple[str, str, str, date], dict[tuple[str, str], int]] = defaultdict(
             lambda: defaultdict(int)
         )
@@ -145,6 +146,8 @@ class Recount:
             if event.is_activity:
                 self.active[key].add(day)
                 self.hours[*key, day].add(event.occurred_at.hour)
+                if event.address:
+                    self.seen_at[event.org_id, day, event.address].add((event.app_id, key[2]))
                 self.seen_by[*key, day][event.source_kind, event.connector] += 1
 
     def _is_shut_out(self, account: TrueAccount, read_at: datetime) -> bool:
@@ -254,7 +257,10 @@ class Recount:
             row["usage_band"] = self._band(person_class, is_known, active[30], eligible)
             hours = set().union(*(self.hours[*key, day] for day in days if (as_of - day).days < 28))
             is_restless = is_known and active[28] >= 27 and len(hours) >= 20
-            row["proposed_class"] = "service" if is_restless and person_class in ("unknown", "external") else None
+            row["proposed_class"] = None
+            if person_class in ("unknown", "external") and is_known:
+                is_lent = self.is_current(org_id, app_id) and len(self._hosts(key, as_of)) >= 3
+                row["proposed_class"] = "service" if is_restless else "shared" if is_lent else None
             row["usage_known"] = is_known
             row["is_final"] = is_known and self.is_final(org_id, app_id)
             row["unknown_reason"] = None if is_known else "source_silent"
@@ -262,6 +268,16 @@ class Recount:
             row["as_of_date"] = as_of
             rows[org_id, person_id, app_id] = row
         return rows
+
+    def _hosts(self, key: tuple[str, str, str], as_of: date) -> set[str]:
+        """At whose addresses an account was used in 7 days: those at which one person of HR's was, that day."""
+        org_id, app_id, person_id = key
+        found: set[str] = set()
+        for (org, day, _), seen in self.seen_at.items():
+            if org == org_id and 0 <= (as_of - day).days < 7 and (app_id, person_id) in seen:
+                people = {person for _, person in seen if self.person_class(org_id, person) == "human"}
+                found |= people if len(people) == 1 else set()
+        return found
 
     def _first_use(self, key: tuple[str, str, str], days: set[date]) -> Row:
         history, access, first = self._history_start(key[0]), self.access.get(key), min(days, default=None)

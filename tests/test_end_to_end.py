@@ -206,6 +206,7 @@ def test_what_is_published_is_a_recount_of_what_really_happened(runs: Runs, seed
     expected = recounted(sandbox)
     assert all(len(expected[table]) > 100 for table in ("user_app_usage", "app_usage_daily"))
     assert [table for table, rows in expected.items() if not rows] == ([] if seed == 3 else ["app_cohorts"])
+    assert "shared" in {row["proposed_class"] for row in expected["user_app_usage"].values()}
     published = site.published()
     assert differences(published, expected) == []
     # nothing is published that is not counted here, but by which definitions it was

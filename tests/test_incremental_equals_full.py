@@ -165,6 +165,7 @@ def event(draw: Draw, orgs: list[str], number: int) -> list[tuple[int, str, str,
             "occurred_at": utc(at),
             # no two copies at one instant, of which neither would be the newer
             "fetched_at": utc(CLOCKS[step]) + timedelta(milliseconds=10 * number + copy),
+            "ip_address": draw(st.sampled_from([None, "192.0.2.1", "192.0.2.2", "192.0.2.3"])),
             "payload": "{}",
         }
         account = {"actor_email": name, "actor_id": f"id of {name}" if has_id else None}
@@ -407,7 +408,8 @@ def told(warehouse: Warehouse, orgs: list[str]) -> dict[str, list[tuple[Any, ...
     marts = [path.stem for path in warehouse.project.glob("models/marts/*/*.sql")]
     about_orgs = [mart for mart in marts if mart not in {"dim_apps", *AS_TOLD}]
     of_orgs = warehouse.contents(*about_orgs, condition=f"org_id in ({listed})", without=BOOKKEEPING)
-    return of_orgs | warehouse.contents("dim_apps")
+    hosts = warehouse.query(f"select * from analytics_intermediate.int_account_hosts where org_id in ({listed})")
+    return of_orgs | warehouse.contents("dim_apps") | {"int_account_hosts": sorted(hosts)}
 
 
 def same(one: dict[str, list[tuple[Any, ...]]], other: dict[str, list[tuple[Any, ...]]]) -> None:

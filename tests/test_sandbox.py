@@ -469,7 +469,7 @@ def test_flags_make_more_of_everything(truth: Truth) -> None:
 def test_the_world_has_the_hard_cases() -> None:
     truth = Sandbox(Options(), NOW).truth()
     assert 20_000 < len(truth.events) < 90_000
-    assert {e.account_kind for e in truth.events} == {"employee", "service", "shared", "external", "system"}
+    assert {e.account_kind for e in truth.events} == {"employee", "service", "shared", "lent", "external", "system"}
     left = {row["person_id"]: row["left_on"] for row in truth.product["employees"] if row["left_on"]}
     assert any(
         e.person_id in left and e.occurred_at.date() > left[e.person_id] + timedelta(days=1) for e in truth.events

@@ -27,7 +27,7 @@ class TrueEvent:
 
     `event_id`: the vendor's own, None where it gives none. `person_id`: the employee to whom HR's e-mails and aliases
     lead; `actual_person_id`: who it really was. `account_email`: as the vendor writes it. `app_id`: the used app's slug
-    in the catalogue, `app_name`: the vendor's name for it.
+    in the catalogue, `app_name`: the vendor's name for it. `address`: the client's, if the vendor shows it.
     """
 
     org_id: str
@@ -48,6 +48,7 @@ class TrueEvent:
     is_activity: bool
     status: str
     source_kind: str
+    address: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +224,7 @@ class Sandbox:
                                 fact.is_activity,
                                 fact.status,
                                 fact.source_kind,
+                                vendor.address(record),
                             )
 
     def fill_product(self, url: str) -> dict[str, str]:

@@ -278,6 +278,10 @@ class Vendor(ABC):
         """The vendor's own id of an event of a record, if it has any."""
 
     @abstractmethod
+    def address(self, record: Record) -> str | None:
+        """The client's address, if the record has it."""
+
+    @abstractmethod
     def connection_of(self, request: Request) -> Connection:
         """Whose request it is. Raises Refused where the credential is nobody's, expired or not enough."""
 
@@ -378,7 +382,16 @@ class Vendor(ABC):
         for membership, uses in connection.org.uses_on(app_id, day):
             account = accounts.get(membership.person.person_id)
             if account and account.is_open(day):
-                yield account, membership, uses
+                yield self._where_used(connection, account, app_id, day), membership, uses
+
+    def _where_used(self, connection: Connection, account: Account, app_id: str, day: int) -> Account:
+        """The account as a day's log shows it: one that is lent, on the device of some colleague."""
+        if account.kind != "lent":
+            return account
+        accounts = self.accounts_by_person(connection)
+        users = (membership.person for membership, _ in connection.org.uses_on(app_id, day))
+        devices = [accounts[p.person_id].device for p in users if p.kind == "employee" and p.person_id in accounts]
+        return replace(account, device=devices[mix(account.device ^ day) % len(devices)]) if devices else account
 
     def used_at(self, use: Use) -> int:
         """When the vendor sees a use."""

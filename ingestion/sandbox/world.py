@@ -157,7 +157,7 @@ class Person:
 
     org: Org
     person_id: str
-    kind: str  # employee, service, shared, external
+    kind: str  # employee, service, shared, external; lent: whoever needs it uses it, wherever they are
     name: str
     email: str
     aliases: tuple[str, ...]
@@ -286,6 +286,7 @@ class Org:
             everybody.append(self._outsider("service", f"svc-backup-{n + 1}", "Backup Bot", self.domain, since))
         for name in ("support", "billing"):
             everybody.append(self._outsider("shared", name, f"{name.title()} Team", self.domain, since))
+        everybody.append(self._outsider("lent", "workshop", "Workshop Screen", self.domain, since))
         for n in range(2 + self._options.people // 20):
             first, last = self._name(f"external/{n}")
             local = f"{first}.{last}{n}".translate(_ASCII).lower()
@@ -408,12 +409,15 @@ class Org:
             "employee": 0.95 if app_id in _CONNECTORS else 0.55,
             "service": 1.0 if app_id in ("slack", "google_workspace") else 0.0,
             "shared": 1.0 if app_id in ("google_workspace", "zoom") else 0.0,
+            "lent": 1.0 if app_id in ("google_workspace", "zoom") else 0.0,
             "external": 0.9 if app_id in ("slack", "zoom") else 0.0,
         }[person.kind]
         if has_it >= wanted and person is not self.admin:
             return None
         if person.kind == "service":
             rate = 1.0 if app_id == "slack" else 0.0
+        elif person.kind == "lent":
+            rate = 0.92
         else:
             rate = 0.92 if eager < 0.3 else 0.45 if eager < 0.6 else 0.07 if eager < 0.82 else 0.0
         last_use = closed = person.left_day

@@ -149,7 +149,7 @@ class GoogleWorkspace(Vendor):
             "etag": f'"{mix(record.salt ^ 7):016x}/{record.salt:016x}"',
             "actor": {"callerType": "USER", "email": record.actor.email, "profileId": record.actor.account_id},
             "ownerDomain": connection.org.domain,
-            "ipAddress": f"2001:db8::{record.actor.device % 0xFFFF:x}",
+            "ipAddress": self.address(record),
             "events": [self._event(fact, record) for fact in record.facts],
         }
 
@@ -185,6 +185,9 @@ class GoogleWorkspace(Vendor):
         if fact is _VERIFICATION:
             parameters.append({"name": "login_challenge_method", "value": "google_prompt"})
         return {"type": "login", "name": fact.event_code, "parameters": parameters}
+
+    def address(self, record: Record) -> str | None:
+        return f"2001:db8::{record.actor.device % 0xFFFF:x}"
 
     def event_id(self, record: Record, index: int) -> str | None:
         return f"{iso(record.at)}/{_qualifier(record)}/{index}"

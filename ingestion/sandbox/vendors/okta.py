@@ -139,7 +139,7 @@ class Okta(Vendor):
         fact, actor, salt = record.facts[0], record.actor, record.salt
         device = actor.device
         agent, system, browser = _AGENTS[device % len(_AGENTS)]
-        address = f"198.51.100.{device % 250 + 1}"
+        address = self.address(record)
         request_id = f"{mix(salt ^ 7):016x}{mix(salt ^ 8):016x}"
         outcome = {"result": "SUCCESS" if fact.status == "success" else "FAILURE", "reason": None}
         if fact.status == "failure":
@@ -197,6 +197,9 @@ class Okta(Vendor):
 
     def event_id(self, record: Record, index: int) -> str | None:
         return str(UUID(int=record.salt << 64 | mix(record.salt), version=1))
+
+    def address(self, record: Record) -> str | None:
+        return f"198.51.100.{record.actor.device % 250 + 1}"
 
     def _targets(self, org: Org, record: Record) -> list[dict[str, Any]] | None:
         if record.target is None:

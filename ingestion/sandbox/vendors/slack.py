@@ -129,12 +129,15 @@ class Slack(Vendor):
                 "location": {"type": "workspace", "id": _team(connection), "name": name, "domain": name},
                 "ua": _AGENTS[device % len(_AGENTS)],
                 "session_id": salt % 10**12,
-                "ip_address": f"192.0.2.{device % 250 + 1}",
+                "ip_address": self.address(record),
             },
         }
 
     def event_id(self, record: Record, index: int) -> str | None:
         return str(UUID(int=record.salt << 64 | mix(record.salt), version=4))
+
+    def address(self, record: Record) -> str | None:
+        return f"192.0.2.{record.actor.device % 250 + 1}"
 
     def connection_of(self, request: Request) -> Connection:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")

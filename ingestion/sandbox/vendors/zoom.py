@@ -95,8 +95,8 @@ class Zoom(Vendor):
             "time": iso(record.at, "seconds"),
             "type": record.facts[0].event_code,
         }
-        if salt % 20:
-            listed["ip_address"] = f"203.0.113.{device % 250 + 1}"
+        if address := self.address(record):
+            listed["ip_address"] = address
         if salt % 31:
             listed["client_type"] = client
         if version and salt % 17:
@@ -105,6 +105,9 @@ class Zoom(Vendor):
 
     def event_id(self, record: Record, index: int) -> str | None:
         return None
+
+    def address(self, record: Record) -> str | None:
+        return f"203.0.113.{record.actor.device % 250 + 1}" if record.salt % (1 << 63) % 20 else None
 
     def connection_of(self, request: Request) -> Connection:
         authorization = request.headers.get("authorization", "")

@@ -37,6 +37,12 @@ people as (
 
 ),
 
+account_hosts as (
+
+    select * from {{ ref('int_account_hosts') }}
+
+),
+
 usage_bands as (
 
     select * from {{ ref('usage_bands') }}
@@ -112,6 +118,18 @@ untold as (
 
 ),
 
+lent as (
+
+    select
+        org_id,
+        app_id,
+        person_id,
+        count(*) as host_count
+    from account_hosts
+    group by 1, 2, 3
+
+),
+
 joined as (
 
     select
@@ -135,6 +153,7 @@ joined as (
         used.last_used_date,
         used.active_hours_28,
         used.day_basis,
+        lent.host_count,
         {%- for days in [7, 28, 30, 90] %}
         coalesce(used.active_days_{{ days }}, 0) as active_days_{{ days }},
         untold.untold_{{ days }},
@@ -158,6 +177,11 @@ joined as (
             person_apps.org_id = untold.org_id
             and person_apps.app_id = untold.app_id
             and person_apps.person_id = untold.person_id
+    left join lent
+        on
+            person_apps.org_id = lent.org_id
+            and person_apps.app_id = lent.app_id
+            and person_apps.person_id = lent.person_id
 
 ),
 
@@ -249,14 +273,11 @@ final as (
             when is_known_30 then cast(active_days_30 as double precision) / nullif(eligible_days, 0)
         end as active_day_rate_30,
         usage_band,
-        -- no person is at work on 27 of 28 days and in 20 hours of the day
+        -- no person is at work on 27 of 28 days and in 20 hours of the day, or at home with three others in a week
         case
-            when
-                is_known_28
-                and person_class in ('unknown', 'external')
-                and active_days_28 >= 27
-                and {{ bit_count('active_hours_28', 24) }} >= 20
-                then 'service'
+            when person_class not in ('unknown', 'external') then null
+            when is_known_28 and active_days_28 >= 27 and {{ bit_count('active_hours_28', 24) }} >= 20 then 'service'
+            when is_known_7 and host_count >= 3 then 'shared'
         end as proposed_class,
         usage_known,
         case
