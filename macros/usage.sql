@@ -308,12 +308,12 @@
 {%- endmacro %}
 
 {#
-    The sum of an app's days up to this one. Counts are exact in double precision, and DuckDB's running sum of integers
-    takes twice as long.
+    The sum of the days up to this one, of an app unless `of` says otherwise. Counts are exact in double precision, and
+    DuckDB's running sum of integers takes twice as long.
 #}
-{% macro so_far(count) -%}
+{% macro so_far(count, of='org_id, app_id') -%}
     sum(cast({{ count }} as double precision)) over (
-        partition by org_id, app_id order by usage_date rows between unbounded preceding and current row
+        partition by {{ of }} order by usage_date rows between unbounded preceding and current row
     )
 {%- endmacro %}
 

@@ -288,6 +288,7 @@ def recounted(sandbox: Sandbox, broken: Mapping[str, datetime | None] | None = N
         "app_usage": dict(recount.app_usage),
         "app_usage_bands": dict(recount.app_usage_bands),
         "app_usage_classes": dict(recount.app_usage_classes),
+        "app_usage_daily_classes": dict(recount.app_usage_daily_classes),
         "app_usage_periods": dict(recount.app_usage_periods),
         "app_cohorts": dict(recount.app_cohorts),
         "org_usage": dict(recount.org_usage),

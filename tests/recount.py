@@ -24,6 +24,7 @@ from ingestion.sandbox import Sandbox, Truth
 from ingestion.sandbox.sandbox import TrueAccount, TrueEvent
 
 WINDOWS = (7, 28, 30, 90)
+FIGURES = {1: "dau", 7: "wau", 28: "mau_28", 30: "mau_30", 90: "mau_90"}
 Row = dict[str, Any]
 
 
@@ -467,10 +468,29 @@ class Recount:
             rows[org_id, app_id, person_class] = {
                 **{
                     name: None if app[name] is None else len(set().union(*(by_age[age] for age in range(window))))
-                    for name, window in zip(("dau", "wau", "mau_28", "mau_30", "mau_90"), (1, *WINDOWS), strict=True)
+                    for window, name in FIGURES.items()
                 },
                 **{name: app[name] for name in (*QUALITY, "as_of_date")},
             }
+        return rows
+
+    @cached_property
+    def app_usage_daily_classes(self) -> dict[tuple[str, str, str, date], Row]:
+        """A row per app, class other than people, and day from its first use on: the accounts of each window."""
+        used: dict[tuple[str, str, str], dict[date, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for org_id, app_id, person_id, day in self.seen_by:
+            used[org_id, app_id, self.person_class(org_id, person_id)][day].add(person_id)
+        rows: dict[tuple[str, str, str, date], Row] = {}
+        for (org_id, app_id, day), people in self.app_usage_daily.items():
+            for person_class in ("service", "shared", "external", "unknown"):
+                by_day = used.get((org_id, app_id, person_class), {})
+                if day < min(by_day, default=date.max):
+                    continue
+                within = {n: set().union(*(by_day.get(day - timedelta(days=k), ()) for k in range(n))) for n in FIGURES}
+                rows[org_id, app_id, person_class, day] = {
+                    **{name: None if people[name] is None else len(within[n]) for n, name in FIGURES.items()},
+                    **{name: people[name] for name in QUALITY},
+                }
         return rows
 
     @cached_property

@@ -26,13 +26,13 @@ recounted as (
 ),
 
 {% endif -%}
--- people only: service and shared accounts count nowhere, outsiders and unresolved accounts are no headcount
 used_days as (
 
     select
         person_days.org_id,
         person_days.app_id,
         person_days.person_id,
+        person_days.person_class,
         person_days.usage_date,
         person_days.event_count,
         lag(person_days.usage_date) over (
@@ -47,8 +47,7 @@ used_days as (
     {% if is_incremental() -%}
     inner join recounted
         on person_days.org_id = recounted.org_id
-    {% endif -%}
-    where person_days.person_class = 'human'
+    {%- endif %}
 
 ),
 
@@ -58,6 +57,7 @@ steps as (
     select
         org_id,
         app_id,
+        person_class,
         usage_date,
         1 as window_days,
         1 as step,
@@ -74,6 +74,7 @@ steps as (
     select
         org_id,
         app_id,
+        person_class,
         usage_date,
         {{ days }} as window_days,
         1 as step,
@@ -86,6 +87,7 @@ steps as (
     select
         org_id,
         app_id,
+        person_class,
         usage_date + {{ days }} as usage_date,
         {{ days }} as window_days,
         -1 as step,
@@ -102,6 +104,7 @@ counted as (
     select
         org_id,
         app_id,
+        person_class,
         usage_date,
         cast(sum(case when window_days = 1 then step else 0 end) as bigint) as user_count,
         {%- for days in [7, 28, 30, 90] %}
@@ -111,7 +114,7 @@ counted as (
         cast(coalesce(sum(week_arrival), 0) as bigint) as week_arrivals,
         cast(coalesce(sum(month_arrival), 0) as bigint) as month_arrivals
     from steps
-    group by 1, 2, 3
+    group by 1, 2, 3, 4
 
 ),
 
@@ -122,6 +125,7 @@ recounted_days as (
     select
         counted.org_id,
         counted.app_id,
+        counted.person_class,
         counted.usage_date,
         counted.user_count,
         {%- for days in [7, 28, 30, 90] %}
@@ -137,6 +141,7 @@ recounted_days as (
     select
         known.org_id,
         null as app_id,
+        null as person_class,
         known.usage_date,
         null as user_count,
         {%- for days in [7, 28, 30, 90] %}

@@ -15,6 +15,7 @@ completeness as (
 steps as (
 
     select * from {{ ref('int_app_steps') }}
+    where person_class = 'human'
 
 ),
 

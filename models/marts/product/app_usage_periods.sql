@@ -17,6 +17,7 @@ app_days as (
 steps as (
 
     select * from {{ ref('int_app_steps') }}
+    where person_class = 'human'
 
 ),
 
