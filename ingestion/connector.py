@@ -1,9 +1,9 @@
 """What a connector is: declarations of a vendor's streams, from which everything else follows.
 
 A connector says where its streams are, how they are paged, how time is asked for, how late its events come, what
-identifies a record and which columns staging needs. `fetch.py` turns that into dlt resources, `http.py` speaks to the
-vendor, `records.py` types what comes back. A vendor's file in `connectors/` holds declarations first and code only
-where the vendor is odd.
+identifies a record and which columns staging needs. `fetch.py` reads by that, `http.py` speaks to the vendor,
+`records.py` types what comes back, `loads.py` gives it to dlt. A vendor's file in `connectors/` holds declarations
+first and code only where the vendor is odd.
 
 Times are UTC throughout; windows are half open, `[start, end)`, whatever the vendor's own bounds are.
 """

@@ -36,9 +36,10 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from ingestion.connections import Connection
 from ingestion.connector import Connector, Stream
 from ingestion.connectors import product
-from ingestion.fetch import ROW_GROUP, Fetch, Landing, Load, Reading, landing_columns, readings
+from ingestion.fetch import ROW_GROUP, Fetch, Landing
 from ingestion.files import file_readings
 from ingestion.http import Sleep
+from ingestion.loads import Load, Reading, landing_columns, readings
 
 LOAD_EVENTS = 2_000_000  # events in one load: about a minute's work, so that a killed backfill repeats that at most
 PARALLEL_STREAMS = 8  # streams of one connector read at the same time; each waits for its vendor most of the time

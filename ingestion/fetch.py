@@ -11,20 +11,17 @@ import copy
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
-from threading import Lock
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
-import dlt
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-from dlt.extract import DltResource
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 
 from ingestion.connections import Connection, ConnectionsError
@@ -36,14 +33,9 @@ ROW_GROUP = 122_880  # rows that DuckDB compresses as one; files in the same pie
 BATCH_RECORDS = ROW_GROUP // 4  # raw records typed at once: large enough for DuckDB's threads,
 BATCH_BYTES = 32 * 1024 * 1024  # and small beside 1 GB
 FIRST_SPAN = timedelta(days=1)  # a first window; the next is twice as long while windows are small
-PATIENCE, PATIENCE_RATIO = 2.0, 0.1  # seconds, and of the time that the others took, that a load waits for the last
-POLL = 0.2  # seconds
 MANY_REJECTS = 10  # in a window, if they are most of it: not odd records, but another format
 QUARTER = timedelta(minutes=15)
-PAGES_OF_A_SMALL_WINDOW, PAGES_OF_A_LARGE_WINDOW = (
-    4,
-    100,
-)  # a lost page token costs one window, so they stay modest
+PAGES_OF_A_SMALL_WINDOW, PAGES_OF_A_LARGE_WINDOW = 4, 100  # a lost page token costs one window: they stay modest
 
 FETCH_LOG = pa.schema(
     [
@@ -64,7 +56,6 @@ FETCH_LOG = pa.schema(
         ("restate_days", pa.int64()),
     ]
 )
-
 
 REPLAYED = pa.schema(
     [
@@ -111,132 +102,12 @@ class Fetch:
     damaged: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))  # files, by stream
 
 
-class Load:
-    """The streams that are read into one load. It is over when all have ended, or when those left keep the others.
+@dataclass(frozen=True)
+class Marked:
+    """Rows and the landing table that they are for: the stream's own, or a log."""
 
-    Streams that end at about the same time share a load; what is left of the others, a backlog or a vendor that wants
-    a pause, goes on into the next one, and nobody's rows wait for it.
-    """
-
-    def __init__(self, streams: int) -> None:
-        self._waiting = streams  # of these some have not begun, so the load has use for whoever makes room
-        self._has_ended = False
-        self._began_at = self._ended_at = time.monotonic()
-        self._lock = Lock()
-
-    def begin(self) -> None:
-        """A stream begins, or goes on, to land its rows in this load."""
-        with self._lock:
-            self._waiting -= 1
-
-    def end(self) -> None:
-        """A stream has ended."""
-        with self._lock:
-            self._has_ended, self._ended_at = True, time.monotonic()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether those that still read should go on into the next load."""
-        with self._lock:
-            patience = max(PATIENCE, (self._ended_at - self._began_at) * PATIENCE_RATIO)
-            return self._has_ended and not self._waiting and time.monotonic() - self._ended_at > patience
-
-
-class Reading:
-    """One stream of a connection on its way into a load, with its cursor as the last load left it.
-
-    Most streams of most runs bring nothing, which is found out before dlt is asked to make a load of it. `pool` reads
-    ahead by one step, whoever waits for it.
-    """
-
-    def __init__(
-        self,
-        connector: Connector,
-        connection: Connection,
-        stream: Stream,
-        fetch: Fetch,
-        states: Mapping[str, Any],
-        pool: ThreadPoolExecutor,
-        reader: type[Reader] | None = None,
-    ) -> None:
-        self.key = connection.connection_id, stream.name + (reader.suffix if reader else "")
-        self.is_done = False
-        self._name = ":".join(self.key)
-        self._stream = stream
-        self._state = dict(states.get(self._name, {}))
-        self._rows = rows(connector, connection, stream, fetch, self._state, reader)
-        self._pool = pool
-        self._step: Future[Any] | None = None
-
-    def look(self) -> Future[Any]:
-        """The next rows, or None at the end of them. To cancel it does no harm."""
-        if self._step is None or self._step.cancelled():
-            self._step = self._pool.submit(next, self._rows, None)
-        return self._step
-
-    def resource(self, load: Load) -> DltResource:
-        """Fills the stream's landing table and the two logs."""
-        return dlt.resource(
-            _items,
-            name=self._name,
-            table_name=self._stream.name,
-            write_disposition="append",
-            schema_contract={"tables": "evolve", "columns": "evolve", "data_type": "freeze"},
-            parallelized=True,
-        )(self, load)
-
-    def items(self, load: Load) -> Iterator[Any]:
-        """The rows as `rows` gives them, until the load is over; the cursor moves as far as they go, with the load."""
-        state = dlt.current.resource_state()
-        kept: dict[str, Any] = {**state}
-        yield from _gathered(self._stream.name, self._until_over(load, kept))
-        state.clear()
-        state.update(kept)
-
-    def _until_over(self, load: Load, kept: dict[str, Any]) -> Iterator[Any]:
-        load.begin()
-        while not self.is_done:
-            step = self.look()
-            wait([step], POLL)
-            if load.is_over:
-                return
-            if not step.done():
-                continue
-            item = step.result()
-            kept.clear()
-            kept.update(self._state)  # before the next step moves it on
-            self._step, self.is_done = None, item is None
-            if item is not None:
-                self.look()
-                yield item
-        load.end()
-
-
-def _items(reading: Reading, load: Load) -> Iterator[Any]:
-    yield from reading.items(load)  # dlt makes resources of functions only
-
-
-def readings(
-    connector: Connector,
-    connections: Iterable[Connection],
-    fetch: Fetch,
-    states: Mapping[str, Any],
-    pool: ThreadPoolExecutor,
-    only: Collection[tuple[str, str]] = (),
-) -> list[Reading]:
-    """A reading of each stream that a connection is set up for, or of `only` these (connection id, stream).
-
-    `states` are dlt's of the source's resources.
-    """
-    return [
-        Reading(connector, connection, stream, fetch, states, pool)
-        for connection in connections
-        for stream in connector.streams
-        if stream.path and (not stream.needs or stream.needs in connection.settings)
-        if not stream.unless or stream.unless not in connection.settings
-        if stream.kind == "events" or not (fetch.span or fetch.is_replay)  # listings are read in full at every run
-        if not only or (connection.connection_id, stream.name) in only
-    ]
+    rows: pa.Table
+    table: str
 
 
 def rows(
@@ -763,60 +634,6 @@ class _Names(dict[str, str]):
 
     def __missing__(self, name: str) -> str:
         return str(self._connection.setting(name))
-
-
-@dataclass(frozen=True)
-class Marked:
-    """Rows and the landing table that they are for: the stream's own, or a log."""
-
-    rows: pa.Table
-    table: str
-
-    def for_dlt(self) -> Any:
-        columns = _hints(self.rows.schema)
-        hints = dlt.mark.make_hints(table_name=self.table, write_disposition="append", columns=columns)
-        return dlt.mark.with_hints(self.rows, hints, create_table_variant=True)
-
-
-def _gathered(own_table: str, items: Iterable[pa.Table | Marked]) -> Iterator[Any]:
-    """Fewer, larger tables for dlt, which takes ten milliseconds for each, be it of one row.
-
-    All of them are marked: what a resource says of its own columns, dlt takes to be said of those of its logs, too.
-    """
-    waiting: dict[str, list[pa.Table]] = {}
-
-    def together(table: str) -> Any:
-        return Marked(pa.concat_tables(waiting.pop(table)), table).for_dlt()
-
-    for item in items:
-        table, rows = (item.table, item.rows) if isinstance(item, Marked) else (own_table, item)
-        parts = waiting.setdefault(table, [])
-        parts.append(rows)
-        if sum(part.num_rows for part in parts) >= BATCH_RECORDS or sum(part.nbytes for part in parts) >= BATCH_BYTES:
-            yield together(table)
-    for table in list(waiting):
-        yield together(table)
-
-
-def landing_columns(stream: Stream) -> Any:
-    """dlt column hints of a stream's landing table."""
-    return _hints(landing_schema(stream))
-
-
-def _hints(schema: pa.Schema) -> Any:
-    """dlt column hints for an Arrow schema: naive timestamps, and the payload of events as JSON."""
-    kinds = {pa.string(): "text", pa.int64(): "bigint", pa.float64(): "double", pa.bool_(): "bool"}
-    hints: dict[str, dict[str, Any]] = {}
-    is_log = not {"event_id", "record_id"} & set(schema.names)  # any other name may be a column of a vendor
-    for column in schema:
-        if pa.types.is_timestamp(column.type):
-            hints[column.name] = {"data_type": "timestamp", "timezone": False, "precision": 6}
-        elif column.name == "payload" and not is_log:
-            hints[column.name] = {"data_type": "json"}
-        else:
-            hints[column.name] = {"data_type": kinds[column.type]}
-        hints[column.name]["nullable"] = True
-    return hints
 
 
 def _filled(template: Any, bounds: Mapping[str, Any]) -> Any:

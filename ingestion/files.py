@@ -32,8 +32,9 @@ from pyarrow import fs
 from ingestion.connections import Connection, ConnectionsError
 from ingestion.connector import Connector
 from ingestion.connectors.files import Place, mapped, place
-from ingestion.fetch import BATCH_BYTES, BATCH_RECORDS, Fetch, Marked, Reader, Reading
+from ingestion.fetch import BATCH_BYTES, BATCH_RECORDS, Fetch, Marked, Reader
 from ingestion.http import FetchError, Record, Unreadable, checked
+from ingestion.loads import Reading
 from ingestion.records import LONGEST_RECORD, RecordTyper, from_rows, within
 
 BLOCK = 16 * 1024 * 1024  # bytes of text that are typed at once: of usual events about BATCH_RECORDS

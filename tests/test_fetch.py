@@ -24,7 +24,7 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.sources.helpers.rest_client.auth import APIKeyAuth
 from dlt.sources.helpers.rest_client.paginators import JSONResponseCursorPaginator
 
-from ingestion import extract, fetch
+from ingestion import extract, fetch, loads
 from ingestion.connections import Connection
 from ingestion.connector import Column, Connector, Key, Lateness, Parent, Stream, Window
 from ingestion.connectors.product import make_missing_tables
@@ -121,7 +121,7 @@ def test_every_page_of_every_window_lands_once(lake: Lake) -> None:
 
 def test_a_connection_whose_vendor_is_slow_keeps_nobody_elses_rows(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of its own connector and of the next land while it waits for a page; then it goes on from that page."""
-    monkeypatch.setattr(fetch, "PATIENCE", 0.1)
+    monkeypatch.setattr(loads, "PATIENCE", 0.1)
     monkeypatch.setattr(extract, "PARALLEL_CONNECTORS", 1)
     quick, slow, is_answered = App(), App(), Event()
     quick.events = [_event(n, NOW - timedelta(hours=n)) for n in range(1, 5)]
