@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from dbt.compilation import Linker
+from dbt.graph.selector_methods import QualifiedNameSelectorMethod
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ingestion import dbt_speed
 from ingestion.publish.marts import read_marts
 from tests.flow_support import PROJECT, copy_project
 from tests.models_support import (
@@ -400,6 +405,28 @@ def test_a_template_sees_what_dbt_alone_would_show_it(tmp_path: Path) -> None:
     assert "log: macro.app_usage.log, " in alone
     assert "trailing: macro.app_usage.trailing, " in alone
     assert spared == alone
+
+
+SEGMENTS = st.sampled_from(["app_usage", "staging", "zoom", "stg_zoom", "v2", "a.b", "x"])
+
+
+@given(
+    fqn=st.lists(SEGMENTS, min_size=3, max_size=4),
+    name=st.lists(SEGMENTS | st.sampled_from(["*", "stg_?oom", "[sz]*"]), min_size=1, max_size=4).map(".".join),
+    is_versioned=st.booleans(),
+)
+def test_a_name_selects_what_dbt_alone_would_select(fqn: list[str], name: str, is_versioned: bool) -> None:
+    method = QualifiedNameSelectorMethod(None, None, [])  # type: ignore[arg-type]
+    alone = dbt_speed._node_is_match(method, name, fqn, is_versioned)
+    assert dbt_speed._is_named(method, name, fqn, is_versioned) == alone
+
+
+def test_models_that_need_each_other_are_refused_as_dbt_alone_would() -> None:
+    linker = Linker()
+    linker.dependency("b", "a")
+    assert dbt_speed._cycles(linker) is None
+    linker.dependency("a", "b")
+    assert dbt_speed._cycles(linker) == dbt_speed._find_cycles(linker) == "b --> a"
 
 
 def test_an_empty_warehouse_builds_and_passes_every_test(warehouse: Warehouse) -> None:
