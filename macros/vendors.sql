@@ -17,14 +17,29 @@
 {% endmacro %}
 
 
-{# Those of which something has landed; the first of all, if nothing has. #}
+{# Those of `vendors` of which a load was ever begun, found with one question: dbt would look into each one's schema. #}
+{% macro landed_among(vendors) %}
+    {%- if not execute or not can_introspect() -%}
+        {{ return(vendors) }}
+    {%- endif -%}
+    {%- set schemas = run_query(
+        "select table_schema from information_schema.tables"
+        ~ " where table_name = '_dlt_loads' and table_catalog = '" ~ target.database ~ "'"
+    ).columns[0].values() -%}
+    {%- set landed = [] -%}
+    {%- for vendor in vendors -%}
+        {%- if graph.sources['source.' ~ project_name ~ '.' ~ vendor ~ '._dlt_loads'].schema in schemas -%}
+            {%- do landed.append(vendor) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(landed) }}
+{% endmacro %}
+
+
+{# Those that have such a file and of which something has landed; the first of all, if nothing has. #}
 {% macro landed_vendors(file_name) %}
     {%- set every = vendors(file_name) -%}
-    {%- set landed = [] -%}
-    {%- for vendor in every if is_landed(vendor) -%}
-        {%- do landed.append(vendor) -%}
-    {%- endfor -%}
-    {{ return(landed or every[:1]) }}
+    {{ return(landed_among(every) or every[:1]) }}
 {% endmacro %}
 
 
@@ -34,7 +49,7 @@
 #}
 {% macro staged_events() %}
     {%- set tables = [] -%}
-    {%- for vendor in vendors('stg_%s__events.sql') if execute and is_landed(vendor) -%}
+    {%- for vendor in landed_among(vendors('stg_%s__events.sql')) if execute -%}
         {%- do tables.append(graph.nodes['model.' ~ project_name ~ '.stg_' ~ vendor ~ '__events'].relation_name) -%}
     {%- endfor -%}
     {{ return(tables) }}
@@ -49,11 +64,13 @@
         cast(null as {{ type }}) as {{ name }}{{ ',' if not loop.last }}
         {%- endfor %}
     where 1 = 0
-    {%- for vendor in vendors('stg_%s__' ~ shape ~ '.sql') %}
+    {%- set every = vendors('stg_%s__' ~ shape ~ '.sql') %}
+    {%- set landed = landed_among(every) %}
+    {%- for vendor in every %}
     {%- set staged = 'stg_' ~ vendor ~ '__' ~ shape %}
     {%- if execute and 'model.' ~ project_name ~ '.' ~ staged not in model.depends_on.nodes %}
     {%- do exceptions.raise_compiler_error(staged ~ ' came after this project was parsed: dbt parse --no-partial-parse') %}
-    {%- elif is_landed(vendor) %}
+    {%- elif vendor in landed %}
     union all
     select
         {%- for name in columns %}
