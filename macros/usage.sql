@@ -184,17 +184,20 @@
 {% endmacro %}
 
 
-{#
-    What has come since every test passed, as literal bounds: where `column` is `batch_id`, the rows that loads brought,
-    else the days that they touched.
-#}
-{% macro within_untested(column) %}
+{# The days that loads have touched since every test passed, as literal bounds. #}
+{% macro within_untested_days(column) %}
+    {%- set ledger = ref('int_days_touched') -%}
+    {%- set tested = tested_up_to(ledger, 'ledger_id') -%}
+    {{ return('1 = 1' if tested is none else within_days(ledger, 'ledger_id > ' ~ tested, column)) }}
+{% endmacro %}
+
+
+{# The rows that loads have brought since every test passed, as a literal bound. #}
+{% macro within_untested_batches() %}
     {%- set ledger = ref('int_days_touched') -%}
     {%- set tested = tested_up_to(ledger, 'ledger_id') -%}
     {%- if tested is none -%}
         {{ return('1 = 1') }}
-    {%- elif column != 'batch_id' -%}
-        {{ return(within_days(ledger, 'ledger_id > ' ~ tested, column)) }}
     {%- endif -%}
     {%- set first = run_query("select min(batch_id) from " ~ ledger ~ " where ledger_id > " ~ tested).columns[0].values()[0] -%}
     {{ return('1 = 0' if first is none else 'batch_id >= ' ~ first) }}
@@ -202,17 +205,15 @@
 
 
 {# The days from the first on whose people may have become others since every test passed, as a literal bound. #}
-{% macro from_first_untested_day(column) %}
+{% macro from_first_untested_day() %}
     {%- set tested = tested_up_to(ref('int_days_touched'), 'ledger_id') -%}
     {%- set identified = tested_up_to(ref('int_identities'), 'identity_id') -%}
-    {%- set changed = changed_days(tested, identified) -%}
+    {%- set changed = changed_days(tested or 0, identified or 0) -%}
     {%- if tested is none or identified is none -%}
         {{ return('1 = 1') }}
     {%- endif -%}
-    {%- set first = run_query(
-        "select min(usage_date) from (" ~ changed ~ ") as changed_days"
-    ).columns[0].values()[0] -%}
-    {{ return('1 = 0' if first is none else column ~ " >= cast('" ~ first ~ "' as date)") }}
+    {%- set first = run_query("select min(usage_date) from (" ~ changed ~ ") as changed_days").columns[0].values()[0] -%}
+    {{ return('1 = 0' if first is none else "usage_date >= cast('" ~ first ~ "' as date)") }}
 {% endmacro %}
 
 

@@ -271,14 +271,15 @@ class Recount:
         return rows
 
     def _hosts(self, key: tuple[str, str, str], as_of: date) -> set[str]:
-        """At whose addresses an account was used in 7 days: those at which one person of HR's was, that day."""
+        """At whose addresses an account was used in 7 days: those at which one person of HR's was, and no other."""
         org_id, app_id, person_id = key
-        found: set[str] = set()
-        for (org, day, _), seen in self.seen_at.items():
-            if org == org_id and 0 <= (as_of - day).days < 7 and (app_id, person_id) in seen:
-                people = {person for _, person in seen if self.person_class(org_id, person) == "human"}
-                found |= people if len(people) == 1 else set()
-        return found
+        seen: dict[str, set[tuple[str, str]]] = defaultdict(set)
+        for (org, day, address), users in self.seen_at.items():
+            if org == org_id and 0 <= (as_of - day).days < 7:
+                seen[address] |= users
+        visited = [users for users in seen.values() if (app_id, person_id) in users]
+        people = [{p for _, p in users if self.person_class(org_id, p) == "human"} for users in visited]
+        return set().union(*(hosts for hosts in people if len(hosts) == 1))
 
     def _first_use(self, key: tuple[str, str, str], days: set[date]) -> Row:
         history, access, first = self._history_start(key[0]), self.access.get(key), min(days, default=None)

@@ -55,7 +55,9 @@ def test_twenty_daily_runs_end_as_one_run_and_as_a_full_refresh(new_site: NewSit
 
         # what had been tested a day before, and is as it was, was not tested again
         [(newest,)] = daily.query("select max(ledger_id) from analytics_intermediate.int_days_touched")
-        assert 0 < json.loads(os.environ["APP_USAGE_TESTED"])["ledger_id"] < newest
+        tested = json.loads(os.environ["APP_USAGE_TESTED"])
+        assert 0 < tested["ledger_id"] < newest
+        assert tested["identity_id"] > 0
         flow.build(Summary(), Progress(), select="app_catalog")  # which tests little
         flow.build(Summary(), Progress())
         assert "APP_USAGE_TESTED" not in os.environ

@@ -67,6 +67,7 @@ DAYS += ("2026-01-20", "2026-01-21", "2026-01-24", "2026-01-25", "2026-01-26", "
 HOURS = ("00:30", "05:00", "07:30", "08:30", "11:00", "18:45", "23:30")
 PEOPLE = ("ann", "bob", "cid")
 LICENSE = "Business Standard"
+SECOND = "-2"  # a vendor's second connection of a customer
 STREAMS = {
     ("google_workspace", "login"): ("login_success", "login_failure"),
     ("google_workspace", "saml"): ("login_success", "login_failure"),
@@ -146,6 +147,7 @@ def event(draw: Draw, orgs: list[str], number: int) -> list[tuple[int, str, str,
     )
     has_id = draw(st.booleans())
     app_name = draw(st.sampled_from(["Zoom", "Figma", "Some Tool"]))
+    connection_id = f"{org_id}-{connector}{draw(st.sampled_from(['', '', '', SECOND]))}"
     day = draw(st.sampled_from(DAYS))
     copies = []
     for copy in range(draw(st.sampled_from([1, 1, 1, 1, 1, 1, 2, 3]))):
@@ -158,9 +160,9 @@ def event(draw: Draw, orgs: list[str], number: int) -> list[tuple[int, str, str,
         # few are late: those that are have their customer's days counted anew, and hide what should have had
         step = earliest if copy == 0 and draw(st.integers(0, 7)) else draw(st.integers(earliest, len(CLOCKS) - 1))
         row = {
-            "connection_id": f"{org_id}-{connector}",
+            "connection_id": connection_id,
             "org_id": org_id,
-            "event_id": f"{stream}:{org_id}-{connector}:{number}",
+            "event_id": f"{stream}:{connection_id}:{number}",
             "event_id_kind": "native",
             "occurred_at": utc(at),
             # no two copies at one instant, of which neither would be the newer
@@ -169,6 +171,8 @@ def event(draw: Draw, orgs: list[str], number: int) -> list[tuple[int, str, str,
             "payload": "{}",
         }
         account = {"actor_email": name, "actor_id": f"id of {name}" if has_id else None}
+        if has_id and connection_id.endswith(SECOND):  # which shows the same accounts, and says less of them
+            account["actor_email"] = None
         if connector == "zoom":
             row |= {"email": name, "activity_type": code}
         elif connector == "okta":
@@ -233,6 +237,7 @@ def fetch_logs(draw: Draw, org_id: str, connector: str) -> list[tuple[int, str, 
             outcome=outcome,
             complete_through=through,
         )
+        rows += fetches(connector, f"{org_id}-{connector}{SECOND}", org_id, start=START, at=clock)
         logs += [(step, connector, "fetch_log", row) for row in rows]
         if outcome != "failed":
             read_to = clock
@@ -510,11 +515,13 @@ def test_a_merge_adds_nobody_and_a_source_that_falls_silent_makes_nobody_idle(
     for connector in history.whole():
         rows = []
         for org_id in history.orgs:
-            connection = (connector, f"{org_id}-{connector}", org_id)
-            if connector == silent:
-                rows += fetches(*connection, start=CLOCKS[-1], at=LATER, outcome="failed", complete_through=CLOCKS[-1])
-            else:
-                rows += fetches(*connection, start=START, at=LATER)
+            for which in ("", SECOND):
+                connection = (connector, f"{org_id}-{connector}{which}", org_id)
+                if connector == silent:
+                    failed = {"outcome": "failed", "complete_through": CLOCKS[-1]}
+                    rows += fetches(*connection, start=CLOCKS[-1], at=LATER, **failed)
+                else:
+                    rows += fetches(*connection, start=START, at=LATER)
         warehouse.land(connector, "later", {"fetch_log": rows})
     warehouse.build()
     shown = f"',' || sources || ',' like '%,{silent},%'"

@@ -15,64 +15,85 @@ accounts as (
 
 events as (
 
-    select * from {{ ref('int_events') }}
-    where {{ within_last_days(7, column='occurred_at', condition='is_current') }}
+    select
+        org_id,
+        app_id,
+        connection_id,
+        account_key,
+        usage_date,
+        ip_address
+    from {{ ref('int_events') }}
+    where
+        {{ within_last_days(7, column='occurred_at', condition='is_current') }}
+        and is_activity
+        and actor_kind <> 'system'
+        and ip_address is not null
 
 ),
 
-uses as (
+visits as (
 
     select distinct
         events.org_id,
         events.app_id,
         accounts.person_id,
-        accounts.person_class,
-        events.usage_date,
-        events.ip_address
+        events.ip_address,
+        apps.as_of_date
     from events
     inner join accounts
         on events.connection_id = accounts.connection_id and events.account_key = accounts.account_key
+    inner join apps
+        on events.org_id = apps.org_id and events.app_id = apps.app_id
     where
-        events.is_activity
-        and events.actor_kind <> 'system'
-        and events.ip_address is not null
-        and accounts.person_class in ('human', 'unknown', 'external')
+        accounts.person_class in ('unknown', 'external')
+        and events.usage_date between apps.as_of_date - 6 and apps.as_of_date
 
 ),
 
--- an office has one address for all who are in it, which tells nothing
+addresses as (
+
+    select distinct
+        org_id,
+        ip_address,
+        as_of_date
+    from visits
+
+),
+
+-- an office or an agency has one address for all who are in it, which tells nothing
 hosts as (
 
     select
-        org_id,
-        usage_date,
-        ip_address,
-        min(person_id) as host_id
-    from uses
-    where person_class = 'human'
+        addresses.org_id,
+        addresses.ip_address,
+        addresses.as_of_date,
+        min(accounts.person_id) as host_id
+    from addresses
+    inner join events
+        on addresses.org_id = events.org_id and addresses.ip_address = events.ip_address
+    inner join accounts
+        on events.connection_id = accounts.connection_id and events.account_key = accounts.account_key
+    where
+        accounts.person_class = 'human'
+        and events.usage_date between addresses.as_of_date - 6 and addresses.as_of_date
     group by 1, 2, 3
-    having count(distinct person_id) = 1
+    having count(distinct accounts.person_id) = 1
 
 ),
 
 final as (
 
     select distinct
-        uses.org_id,
-        uses.app_id,
-        uses.person_id,
+        visits.org_id,
+        visits.app_id,
+        visits.person_id,
         hosts.host_id
-    from uses
-    inner join apps
-        on uses.org_id = apps.org_id and uses.app_id = apps.app_id
+    from visits
     inner join hosts
         on
-            uses.org_id = hosts.org_id
-            and uses.usage_date = hosts.usage_date
-            and uses.ip_address = hosts.ip_address
-    where
-        uses.person_class in ('unknown', 'external')
-        and uses.usage_date between apps.as_of_date - 6 and apps.as_of_date
+            visits.org_id = hosts.org_id
+            and visits.ip_address = hosts.ip_address
+            and visits.as_of_date = hosts.as_of_date
 
 )
 

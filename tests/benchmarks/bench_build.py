@@ -40,6 +40,7 @@ from tests.models_support import Row, Warehouse, fetches, org, utc
 
 ORGS = 10
 EVENTS_A_DAY = 20  # of a person, half of them in each app
+NOBODY = 100  # one in so many accounts is nobody's, and used at another person's address each day
 END = "2026-02-01 12:00"  # of the history; what is new comes in the hours after it
 APPS = ("Slack", "Zoom", "Figma", "Notion", "Asana")
 SOURCES = ("google_workspace", "okta")
@@ -54,6 +55,10 @@ ARRIVAL = """
         {fetched_at} as fetched_at,
         'person' || person || '@org-' || person % {orgs} || '.com' as actor_email,
         'id of ' || person as actor_id,
+        '10.0.' || case
+            when person // {orgs} % {nobody} > 0 then person
+            else hash(person, occurred_at::date) % {people} // {orgs} * {orgs} + person % {orgs}
+        end as ip_address,
         {columns},
         '{{}}' as payload,
         {load_id} as _dlt_load_id
@@ -163,8 +168,8 @@ class Bench:
                 "insert into landing_product.employees by name"
                 " select 'org-' || i % $1 as org_id, 'person' || i as person_id,"
                 " 'person' || i || '@org-' || i % $1 || '.com' as email, '[]' as alias_emails, 'p1' as _dlt_load_id"
-                " from range($2) as people (i)",
-                [ORGS, self.people],
+                " from range($2) as people (i) where i // $1 % $3 > 0",
+                [ORGS, self.people, NOBODY],
             )
         self._land(
             "history",
@@ -223,6 +228,8 @@ class Bench:
                 connector=connector,
                 table=table,
                 orgs=ORGS,
+                people=self.people,
+                nobody=NOBODY,
                 load=load,
                 fetched_at=fetched_at,
                 columns=COLUMNS[connector],

@@ -1,7 +1,7 @@
 -- No event of before, however old, has the key of one that has come since all was tested. Staging is asked, and not
 -- int_events, of which the whole history would have to be joined first; twice, for what has one name is made one table.
 -- depends_on: {{ ref('int_events') }}
-{%- set untested = within_untested('batch_id') %}
+{%- set untested = within_untested_batches() %}
 {%- set staged %}
     select
         cast(null as varchar(1024)) as event_id,

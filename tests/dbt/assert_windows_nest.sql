@@ -1,8 +1,46 @@
--- Who was active in the shorter window was active in the longer one: dau <= wau <= mau_28 <= mau_30 <= mau_90.
-select *
-from {{ ref('app_usage_daily') }}
+-- Who was active in the shorter window was active in the longer one: 0 <= dau <= wau <= mau_28 <= mau_30 <= mau_90.
+with
+
+windows as (
+
+    select
+        org_id,
+        app_id,
+        'human' as person_class,
+        usage_date,
+        dau,
+        wau,
+        mau_28,
+        mau_30,
+        mau_90,
+        stickiness,
+        data_complete_ratio
+    from {{ ref('app_usage_daily') }}
+    union all
+    select
+        org_id,
+        app_id,
+        person_class,
+        usage_date,
+        dau,
+        wau,
+        mau_28,
+        mau_30,
+        mau_90,
+        null as stickiness,
+        data_complete_ratio
+    from {{ ref('app_usage_daily_classes') }}
+
+)
+
+select * from windows
 where
-    dau > wau
+    dau < 0
+    or wau < 0
+    or mau_28 < 0
+    or mau_30 < 0
+    or mau_90 < 0
+    or dau > wau
     or wau > mau_28
     or mau_28 > mau_30
     or mau_30 > mau_90

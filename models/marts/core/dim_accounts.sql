@@ -223,6 +223,15 @@ classed as (
 
 ),
 
+identified as (
+
+    select
+        classed.*,
+        coalesce(employee_id, 'account:' || connector || ':' || account_id) as person_id
+    from classed
+
+),
+
 final as (
 
     select
@@ -232,10 +241,11 @@ final as (
         account_key,
         account_id,
         user_email,
-        coalesce(employee_id, 'account:' || connector || ':' || account_id) as person_id,
-        person_class,
+        person_id,
+        -- two connections of one vendor may show the same account, and not alike
+        min(person_class) over (partition by org_id, person_id) as person_class,
         case when employee_id is not null then matched_by end as matched_by
-    from classed
+    from identified
 
 )
 

@@ -1,11 +1,16 @@
 {#
     The columns are the key of the model: none is null, and no two rows share them. `changes_by`, of a model that holds
-    the whole history: `batch_id`, or the day, by which what has come since all was tested is found. Only that is looked
-    at; where a day is no part of the key, a test of its own has to look for others of it.
+    the whole history: the day, of a key with one, or `batch_id`. Only what has changed since all was tested is looked at;
+    where a row of before may have the key of a new one, a test of its own has to look for it.
 #}
 {% test is_key(model, columns, changes_by=none) %}
 
-{%- set untested = within_untested(changes_by) if changes_by else '1 = 1' %}
+{%- set untested = '1 = 1' %}
+{%- if changes_by == 'batch_id' %}
+    {%- set untested = within_untested_batches() %}
+{%- elif changes_by %}
+    {%- set untested = within_untested_days(changes_by) %}
+{%- endif %}
 
 with
 
