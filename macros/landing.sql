@@ -39,7 +39,7 @@
 
 {# Loads that {{ this }} has not read. A load's number grows in the order in which loads are first seen complete. #}
 {% macro unread_loads(connector) %}
-    {%- if execute and can_introspect() -%}
+    {%- if execute and can_introspect() and exists(ref('stg_loads')) -%}
         {%- set unread = run_query(
             "select min(load_id), max(load_id), min(batch_id) from " ~ ref('stg_loads')
             ~ " where connector = '" ~ connector ~ "' and batch_id > " ~ read_up_to()

@@ -44,15 +44,21 @@
 
 
 {#
-    The tables of their events, for a test: it is left out with whatever it refers to, and a build leaves out the staging
-    of vendors that brought nothing.
+    Every vendor's events by key and batch, for a test. It refers to no vendor's staging: with that a test is left out,
+    and a build leaves out the staging of vendors that brought nothing.
 #}
 {% macro staged_events() %}
-    {%- set tables = [] -%}
-    {%- for vendor in landed_among(vendors('stg_%s__events.sql')) if execute -%}
-        {%- do tables.append(graph.nodes['model.' ~ project_name ~ '.stg_' ~ vendor ~ '__events'].relation_name) -%}
-    {%- endfor -%}
-    {{ return(tables) }}
+    select
+        cast(null as varchar(1024)) as event_id,
+        cast(null as bigint) as batch_id
+    where 1 = 0
+    {%- for vendor in landed_among(vendors('stg_%s__events.sql')) if execute %}
+    union all
+    select
+        event_id,
+        batch_id
+    from {{ graph.nodes['model.' ~ project_name ~ '.stg_' ~ vendor ~ '__events'].relation_name }}
+    {%- endfor %}
 {% endmacro %}
 
 

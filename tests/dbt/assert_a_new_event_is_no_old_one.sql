@@ -2,27 +2,13 @@
 -- int_events, of which the whole history would have to be joined first; twice, for what has one name is made one table.
 -- depends_on: {{ ref('int_events') }}
 {%- set untested = within_untested_batches() %}
-{%- set staged %}
-    select
-        cast(null as varchar(1024)) as event_id,
-        cast(null as bigint) as batch_id
-    where 1 = 0
-    {%- for table in staged_events() %}
-    union all
-    select
-        event_id,
-        batch_id
-    from {{ table }}
-    {%- endfor %}
-{%- endset %}
-
 select
-    event_id,
+    staged.event_id,
     count(*) as copies
-from ({{ staged }}) as staged
-where event_id in (
-    select event_id
-    from ({{ staged }}) as fresh
+from ({{ staged_events() }}) as staged
+where staged.event_id in (
+    select fresh.event_id
+    from ({{ staged_events() }}) as fresh
     where {{ '1 = 0' if untested == '1 = 1' else untested }}
 )
 group by 1

@@ -1,5 +1,5 @@
--- The people of a day, counted straight from the fact, are those that the steps of its windows begin with, known or not,
--- and so the day's users once it is.
+-- The people of a day, counted straight from the fact, are those that the steps of its windows begin with, be the day
+-- known or not, and so its users once it is.
 with
 
 usage as (
