@@ -5,11 +5,16 @@
 select
     staged.event_id,
     count(*) as copies
-from ({{ staged_events() }}) as staged
-where staged.event_id in (
-    select fresh.event_id
-    from ({{ staged_events() }}) as fresh
-    where {{ '1 = 0' if untested == '1 = 1' else untested }}
-)
+from (
+    {{ staged_events() }}
+) as staged
+where
+    staged.event_id in (
+        select fresh.event_id
+        from (
+            {{ staged_events() }}
+        ) as fresh
+        where {{ '1 = 0' if untested == '1 = 1' else untested }}
+    )
 group by 1
 having count(*) > 1
