@@ -257,8 +257,8 @@ def test_people_of_days_are_tested_where_an_account_was_nobodys_when_all_passed(
     # of days that are not told yet, too: they will be, and are not looked at then
     steps = "analytics_intermediate.int_app_steps"
     not_over = "usage_date = date '2026-03-01'"
-    on_duckdb.execute(f"insert into {steps} select * replace (date '2026-03-01' as usage_date) from {steps} limit 1")
-    on_duckdb.execute(f"update {steps} set user_count = 7 where {not_over}")
+    seven = "date '2026-03-01' as usage_date, 7 as user_count, 'human' as person_class"
+    on_duckdb.execute(f"insert into {steps} select * replace ({seven}) from {steps} limit 1")
     assert status({}) == "fail"
     on_duckdb.execute(f"delete from {steps} where {not_over}")
 
