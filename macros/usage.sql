@@ -101,8 +101,9 @@
 
 
 {#
-    The days whose people became others after an entry of each ledger: those that loads have touched, and the first one
-    of every account that turned out to be somebody else's, or somebody of another kind.
+    The days whose people became others after an entry of each ledger: those that loads have touched, and those, block by
+    block, from the first to the last use of every account that turned out to be somebody else's, or somebody of another
+    kind.
 #}
 {% macro changed_days(ledger_id, identity_id) %}
     select
@@ -113,11 +114,13 @@
     union all
     select
         usage.org_id,
-        usage.first_used_on as usage_date
+        calendar.calendar_date as usage_date
     from {{ ref('int_account_blocks') }} as usage
     inner join {{ ref('int_identities') }} as identities
         on usage.connection_id = identities.connection_id and usage.account_key = identities.account_key
-    where usage.first_used_on is not null and identities.identity_id > {{ identity_id }}
+    inner join {{ ref('int_calendar') }} as calendar
+        on calendar.calendar_date between usage.first_used_on and usage.last_used_on
+    where identities.identity_id > {{ identity_id }}
 {% endmacro %}
 
 
@@ -139,8 +142,8 @@
 {% endmacro %}
 
 
-{# The steps to count anew, and the uses that reach into them, as a literal bound. #}
-{% macro within_steps_to_count(version) %}
+{# What {{ this }} has to count anew, and so many days before it that reach into it, as a literal bound. #}
+{% macro from_first_uncounted_day(version, reach_days=0) %}
     {%- if not (execute and can_introspect()) -%}
         {{ return('1 = 1') }}
     {%- endif -%}
@@ -148,7 +151,7 @@
     {%- if first is none -%}
         {{ return('1 = 0') }}
     {%- endif -%}
-    {{ return("usage_date >= cast('" ~ (first - modules.datetime.timedelta(days=90)) ~ "' as date)") }}
+    {{ return("usage_date >= cast('" ~ (first - modules.datetime.timedelta(days=reach_days)) ~ "' as date)") }}
 {% endmacro %}
 
 

@@ -9,7 +9,7 @@ person_days as (
 
     select * from {{ ref('int_person_app_days') }}
     {% if is_incremental() -%}
-    where {{ within_steps_to_count(version) }}
+    where {{ from_first_uncounted_day(version, reach_days=90) }}
     {%- endif %}
 
 ),

@@ -1,10 +1,16 @@
-{{ config(materialized='view') }}
+{{ config(materialized='incremental', incremental_strategy='replace_days', unique_key=['org_id', 'usage_date']) }}
+
+{%- set version = definition_of_usage() %}
+{%- set uncounted = uncounted_days(version) %}
 
 with
 
 usage as (
 
     select * from {{ ref('fct_app_usage_daily') }}
+    {% if is_incremental() -%}
+    where {{ from_first_uncounted_day(version) }}
+    {%- endif %}
 
 ),
 
@@ -14,6 +20,17 @@ accounts as (
 
 ),
 
+{% if is_incremental() -%}
+days_to_count as (
+
+    select distinct
+        org_id,
+        usage_date
+    from ({{ uncounted | indent(8) }}) as uncounted_days
+
+),
+
+{% endif -%}
 by_connector as (
 
     select
@@ -30,6 +47,10 @@ by_connector as (
     from usage
     inner join accounts
         on usage.connection_id = accounts.connection_id and usage.account_key = accounts.account_key
+    {%- if is_incremental() %}
+    inner join days_to_count
+        on usage.org_id = days_to_count.org_id and usage.usage_date = days_to_count.usage_date
+    {%- endif %}
     where usage.event_count > 0
     group by usage.org_id, usage.app_id, accounts.person_id, usage.usage_date, usage.connector, usage.source_kind
 
@@ -46,11 +67,36 @@ person_days as (
         min(person_class) as person_class,
         usage_date,
         {{ common_day_basis('day_basis') }} as day_basis,
-        {{ of_the_surest('event_count') }} as event_count,
+        cast({{ of_the_surest('event_count') }} as bigint) as event_count,
         bit_or(active_hours) as active_hours
     from by_connector
     group by org_id, app_id, person_id, usage_date
+    {%- if is_incremental() %}
+    union all
+    select
+        org_id,
+        null as app_id,
+        null as person_id,
+        null as person_class,
+        usage_date,
+        null as day_basis,
+        null as event_count,
+        null as active_hours
+    from days_to_count
+    {%- endif %}
+
+),
+
+final as (
+
+    select
+        person_days.*,
+        (select max(usage.ledger_id) from {{ ref('fct_app_usage_daily') }} as usage) as ledger_id,
+        (select max(identities.identity_id) from {{ ref('int_identities') }} as identities) as identity_id,
+        '{{ version }}' as definition_version
+    from person_days
 
 )
 
-select * from person_days
+select * from final
+order by usage_date
