@@ -46,12 +46,12 @@ class Builder:
         self._settings = settings
         self._manifest: Manifest | None = None
         self._stamp = ""
-        self._staged: dict[str, str] = {}
 
     def build(
         self,
         *,
         landed: Mapping[str, str],
+        staged: Mapping[str, str] | None = None,
         now: datetime | None = None,
         select: str | None = None,
         full_refresh: bool = False,
@@ -60,11 +60,12 @@ class Builder:
     ) -> Built:
         """Build and test everything, or what `select` names. Raises BuildError when anything failed.
 
-        `landed`: connectors of which something has landed, and what tells their loads from those of another moment.
-        The others' staging is left out, for it is empty and the unions skip it; so is the staging of those, and the
-        seeds, that this process has built and tested as they are; so are unit tests, which prove the project and not
-        its data: CI runs them; and so is, of tests of the whole history, what is as it was when the ledgers had come to
-        `tested`, by the names of their columns. `now` overrules the clock of the last extraction.
+        `landed`: connectors of which something has landed, and what tells their loads from those of another moment;
+        `staged`: the same of the last build, if the project and the tables are as that left them. Left out are the
+        staging of other connectors, for it is empty and the unions skip it; that of those that are as they were, and
+        then the seeds, for they are built and tested; unit tests, which prove the project and not its data: CI runs
+        them; and, of tests of the whole history, what is as it was when the ledgers had come to `tested`, by the names
+        of their columns. `now` overrules the clock of the last extraction.
         `on_node(kind, name)` is called when a node is done.
         """
         from dbt.adapters.factory import reset_adapters
@@ -85,7 +86,7 @@ class Builder:
             os.environ["APP_USAGE_TESTED"] = json.dumps(tested)
         vendors = sorted(path.name for path in (settings.project / "models" / "staging").iterdir() if path.is_dir())
         empty = {vendor for vendor in vendors if vendor not in landed and vendor != "product"}
-        staged, self._staged = self._staged if is_whole else {}, {}  # a build that fails leaves who knows what
+        staged = (staged or {}) if is_whole else {}
         without = sorted(empty | {vendor for vendor in vendors if landed.get(vendor) == staged.get(vendor, "")})
         # the parse has written the manifest; to write it again after each build takes as long as the models do
         arguments = ["build", *self._common(), "--no-write-json", "--exclude-resource-type", "unit_test"]
@@ -100,10 +101,7 @@ class Builder:
         result = dbtRunner(manifest=self._manifest, callbacks=[_progress(on_node)]).invoke(arguments)
         reset_adapters()  # type: ignore[no-untyped-call]
         let_go_of_duckdb()
-        built = self._read(result)
-        if select is None:
-            self._staged = dict(landed)
-        return built
+        return self._read(result)
 
     def parse(self) -> Path:
         """Read the project, unless it is as it was; the manifest, which says what the models are."""
@@ -115,7 +113,7 @@ class Builder:
             parsed = dbtRunner().invoke(["parse", *self._common()])
             if not parsed.success or parsed.exception is not None:
                 raise BuildError(f"dbt could not read the project: {parsed.exception}")
-            self._manifest, self._stamp, self._staged = cast("Manifest", parsed.result), stamp, {}
+            self._manifest, self._stamp = cast("Manifest", parsed.result), stamp
         return self._settings.target_path / "manifest.json"
 
     @property

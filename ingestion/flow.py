@@ -257,6 +257,7 @@ class Flow:
 
             built = self._builder.build(
                 landed=landed,
+                staged=last["inputs"]["loads"] if is_same_project else None,
                 now=self.settings.now if self.settings.is_now_given else None,
                 select=select,
                 full_refresh=full_refresh,

@@ -115,7 +115,7 @@ def parse_once(builder: Builder) -> Path:
         return builder._manifest, text
 
     builder._manifest, text = parsed_once(settings.project, settings.target, parse)
-    builder._stamp, builder._staged = stamp, {}
+    builder._stamp = stamp
     file = settings.target_path / "manifest.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(text)
