@@ -1,29 +1,33 @@
 """dbt without half of its own work: what it builds stays as it is, in less time.
 
 A small build is mostly dbt itself. It words and scrubs some thirty debug events a node before it asks whether anybody
-wants them, compiles a template at each use, makes each of its 600 macros callable in every context that a node or a
-macro runs in, where a few are called, looks for a cycle in a way that takes ten times as long as to see that there is
-none, and takes every name apart for every folder that is left out. Versions of dbt are pinned; `dbt` from the command
-line works without this.
+wants them, compiles a template at each use, makes each of its 600 macros callable, and all else that a template may ask
+for, in every context that a node or a macro runs in, where a few are asked for, learns anew for every result how dates
+are written, looks for a cycle in a way that takes ten times as long as to see that there is none, and takes every name
+apart for every folder that is left out. Versions of dbt are pinned; `dbt` from the command line works without this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, KeysView, Mapping
-from functools import cached_property
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping
+from functools import cached_property, lru_cache
 from types import CodeType
-from typing import Any
+from typing import Any, cast
 
 import networkx  # type: ignore[import-untyped]
 from dbt.clients.jinja import MacroGenerator
 from dbt.compilation import Linker
-from dbt.context.configured import ConfiguredContext
+from dbt.config.runtime import RuntimeConfig
+from dbt.context.base import BaseContext, Var
+from dbt.context.macro_resolver import TestMacroNamespace
 from dbt.context.macros import MacroNamespace, MacroNamespaceBuilder
 from dbt.context.manifest import ManifestContext
 from dbt.contracts.graph.nodes import Macro
 from dbt.events.types import NodeFinished
 from dbt.graph.selector_methods import QualifiedNameSelectorMethod
-from dbt_common.clients.jinja import MacroFuzzEnvironment
+from dbt_common.clients import agate_helper
+from dbt_common.clients.jinja import MacroFuzzEnvironment, MacroFuzzTemplate, NativeSandboxTemplate
 from dbt_common.events.base_types import BaseEvent, DebugLevel, EventLevel
 from dbt_common.events.event_manager import EventManager
 from dbt_common.events.event_manager_client import ctx_set_event_manager, get_event_manager
@@ -40,8 +44,11 @@ def spare_dbt_idle_work() -> None:
         DebugLevel.__init__ = _keep_words  # type: ignore[method-assign, assignment]
         DebugLevel.pb_msg = words_when_read
         MacroNamespaceBuilder.build_namespace = _namespace  # type: ignore[method-assign, assignment]
-        ManifestContext._build_namespace = _with_macros  # type: ignore[method-assign, assignment]
+        BaseContext.__init__ = _begin  # type: ignore[method-assign, assignment]
         ManifestContext.to_dict = _to_dict  # type: ignore[method-assign]
+        NativeSandboxTemplate.new_context = MacroFuzzTemplate.new_context  # type: ignore[method-assign, assignment]
+        Var.get_rendered_var = _var  # type: ignore[method-assign, assignment]
+        agate_helper.build_type_tester = _type_tester
         Linker.find_cycles = _cycles  # type: ignore[method-assign]
         QualifiedNameSelectorMethod.node_is_match = _is_named  # type: ignore[method-assign, assignment]
 
@@ -144,21 +151,44 @@ def _is_named(method: QualifiedNameSelectorMethod, name: str, fqn: list[str], is
     return parts in (fqn[: len(parts)], fqn[1 : len(parts) + 1])
 
 
-_build_namespace, _to_whole_dict = ManifestContext._build_namespace, ManifestContext.to_dict
+_begin_plainly, _rendered_var = BaseContext.__init__, Var.get_rendered_var
 
 
-def _with_macros(context: ManifestContext) -> MacroNamespace:
-    context._ctx = values = _OnDemand()
-    values.names = macros = _build_namespace(context)
-    values.make = macros.__getitem__
-    return macros
+def _begin(context: BaseContext, *args: Any, **named: Any) -> None:
+    _begin_plainly(context, *args, **named)
+    context._ctx = _OnDemand()
 
 
 def _to_dict(context: ManifestContext) -> dict[str, Any]:
-    values = context._ctx
-    if not isinstance(values, _OnDemand):  # a test's, which has the macros that it uses
-        return dict(_to_whole_dict(context))  # type: ignore[no-untyped-call]
-    ConfiguredContext.to_dict(context)
-    for name in dict.keys(values) & values.names.keys():  # a macro overrules what dbt gives
-        values[name] = values.names[name]
+    members, namespace = context._context_members_, context.namespace
+    macros: Any = namespace
+    if isinstance(namespace, TestMacroNamespace):  # a test's, which has the macros that it uses
+        macros = ChainMap(namespace.project_namespace, namespace.local_namespace)
+    # others that need them rely on it that `var`, which asks for them, was made
+    cast(RuntimeConfig, context.config).load_dependencies()
+
+    def member(name: str) -> Any:
+        value = members[name]
+        return value.__get__(context) if hasattr(value, "__get__") else value
+
+    def member_or_macro(name: str) -> Any:
+        return macros[name] if name in macros else member(name)  # a macro overrules what dbt gives
+
+    builtins, values = _OnDemand(), cast(_OnDemand, context._ctx)
+    builtins.names, builtins.make = members, member
+    values.names, values.make = ChainMap(members, macros), member_or_macro
+    values.update(context=values, builtins=builtins)
     return values
+
+
+def _var(var: Var, name: str) -> Any:
+    """Whatever is no template needs no context, of which dbt makes a copy."""
+    value = var._merged[name]
+    return _rendered_var(var, name) if isinstance(value, str) and "{" in value else value
+
+
+_build_type_tester = lru_cache(None)(agate_helper.build_type_tester)
+
+
+def _type_tester(text_columns: Iterable[str], string_null_values: Iterable[str] | None = ("null", "")) -> Any:
+    return _build_type_tester(tuple(text_columns), None if string_null_values is None else tuple(string_null_values))
