@@ -85,6 +85,8 @@ LAST_MODELS = (
     "int_account_blocks",
     "dim_accounts",
     "int_identities",
+    "int_person_app_days",
+    "int_person_app_blocks",
     "int_app_steps",
     "app_usage_daily",
 )

@@ -390,6 +390,23 @@ def test_a_customer_that_moves_keeps_the_days_that_are_over(on_duckdb: Warehouse
     assert on_duckdb.contents(*DAYS.split()) == step_by_step
 
 
+def test_the_earliest_use_that_is_accepted_is_on_a_day_of_the_calendar(on_duckdb: Warehouse) -> None:
+    """2000-01-01 UTC is a vendor's date for "unknown", and in America the day before: nobody leaves who never came."""
+    people = [org("acme", "America/Los_Angeles")], [employee("acme", "alice")]
+    on_duckdb.land("product", "p1", dict(zip(("orgs", "employees"), people, strict=True)))
+    uses = [
+        {**login(*GOOGLE, "alice@acme.com", at), "fetched_at": utc("2026-01-20 12:00")}
+        for at in ("2000-01-01 00:30", "2026-01-15 18:00")
+    ]
+    log = fetches("google_workspace", *GOOGLE, start="2025-10-01 08:00", at="2026-01-20 12:00")
+    on_duckdb.land("google_workspace", "g1", {"login": uses, "fetch_log": log})
+    on_duckdb.build(of="app_usage_daily")
+    daily = "analytics.app_usage_daily where app_id = 'google_workspace'"
+    assert on_duckdb.query(f"select min(usage_date), min(wau), max(wau), min(mau_90) from {daily}") == [
+        (date(1999, 12, 31), 0, 1, 0)
+    ]
+
+
 def test_a_template_sees_what_dbt_alone_would_show_it(tmp_path: Path) -> None:
     asked = (
         "{% for name in context.keys() | sort %}{{ name }}: {{ (context[name].macro or {}).unique_id }}, {% endfor %}"
