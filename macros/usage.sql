@@ -142,6 +142,14 @@
 {% endmacro %}
 
 
+{# What a row was counted with, by which uncounted_days() tells what has come since. #}
+{% macro counted_with(version) -%}
+    (select max(usage.ledger_id) from {{ ref('fct_app_usage_daily') }} as usage) as ledger_id,
+    (select max(identities.identity_id) from {{ ref('int_identities') }} as identities) as identity_id,
+    '{{ version }}' as definition_version
+{%- endmacro %}
+
+
 {# What {{ this }} has to count anew, and so many days before it that reach into it, as a literal bound. #}
 {% macro from_first_uncounted_day(version, reach_days=0) %}
     {%- if not (execute and can_introspect()) -%}

@@ -392,8 +392,8 @@ def test_a_customer_that_moves_keeps_the_days_that_are_over(on_duckdb: Warehouse
 
 def test_the_earliest_use_that_is_accepted_is_on_a_day_of_the_calendar(on_duckdb: Warehouse) -> None:
     """2000-01-01 UTC is a vendor's date for "unknown", and in America the day before: nobody leaves who never came."""
-    people = [org("acme", "America/Los_Angeles")], [employee("acme", "alice")]
-    on_duckdb.land("product", "p1", dict(zip(("orgs", "employees"), people, strict=True)))
+    orgs, employees = [org("acme", "America/Los_Angeles")], [employee("acme", "alice")]
+    on_duckdb.land("product", "p1", {"orgs": orgs, "employees": employees})
     uses = [
         {**login(*GOOGLE, "alice@acme.com", at), "fetched_at": utc("2026-01-20 12:00")}
         for at in ("2000-01-01 00:30", "2026-01-15 18:00")

@@ -66,9 +66,7 @@ final as (
 
     select
         counted.*,
-        (select max(usage.ledger_id) from {{ ref('fct_app_usage_daily') }} as usage) as ledger_id,
-        (select max(identities.identity_id) from {{ ref('int_identities') }} as identities) as identity_id,
-        '{{ version }}' as definition_version
+        {{ counted_with(version) | indent(8) }}
     from counted
 
 )
