@@ -266,6 +266,45 @@ def test_a_lock_that_stays_ends_the_publish_with_the_reason(world: World, monkey
     assert world.publish().rows_upserted == 1
 
 
+def test_a_vacuum_of_postgres_itself_gives_way_to_a_new_column(world: World) -> None:
+    """Of a large table it takes minutes, in which every publish would give up."""
+    world.publish()
+    slow = "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1"
+    world.query(
+        f"alter table app_usage.usage set (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0, {slow})"
+    )
+    with closing(psycopg2.connect(world.url)) as product, product.cursor() as cursor:
+        cursor.execute("set app_usage.publisher = 'on'")
+        for _ in range(20):  # pages that a slow vacuum is at for a while
+            cursor.execute("update app_usage.usage set published_at = published_at")
+        product.commit()
+    world.change("alter table analytics.usage add column licence text; update analytics.usage set licence = 'pro'")
+    world.model("usage", {**world.columns("usage"), "licence": "text"}, key=["org_id", "person_id"])
+    world.query("alter system set autovacuum_naptime = '1s'")
+    world.query("select pg_reload_conf()")
+    try:
+        at_work = "select 1 from pg_stat_progress_vacuum where relid = 'app_usage.usage'::regclass"
+        wait_until(lambda: world.query(at_work))
+        assert world.publish(accept=True).rows_upserted == 300
+    finally:
+        world.query("alter system reset autovacuum_naptime")
+        world.query("select pg_reload_conf()")
+
+
+def test_a_new_table_is_vacuumed_by_postgres_itself_once_it_is_shown(world: World) -> None:
+    """Not before: a vacuum of a large one would be in the way of its being shown."""
+    options = "select reloptions::text from pg_class where oid = to_regclass('{}.usage')"
+    staged: list[str] = []
+
+    def look(step: str) -> None:
+        if step == "begin":
+            staged.append(world.query(options.format("app_usage_staging"))[0][0])
+
+    world.publish(progress=look)
+    assert staged == ["{fillfactor=90,autovacuum_enabled=false}"]
+    assert world.query(options.format("app_usage")) == [("{fillfactor=90}",)]
+
+
 def test_a_deadlock_with_a_product_query_is_tried_again(changed: World) -> None:
     """The product locks a row of `usage` and then wants all of `daily`, which the publisher wrote before it."""
     product = psycopg2.connect(changed.url)

@@ -32,6 +32,8 @@ OWNER, PUBLISHER, READER = "app_usage_owner", "app_usage_publisher", "app_usage_
 CLAIM_SECONDS = 5.0
 # A lock that is not there by then makes the product's next query wait behind the publisher: give way instead.
 LOCK_TIMEOUT = "500ms"
+# A vacuum of PostgreSQL's own ends for who waits for it, after deadlock_timeout: a second, unless the server says so.
+TABLE_LOCK_TIMEOUT = "1500ms"
 # Far above what two million changed rows take; a statement that runs on for longer is stuck.
 STATEMENT_TIMEOUT = "15min"
 # lock_not_available, deadlock_detected, serialization_failure: somebody else was first, and is soon done.
@@ -122,11 +124,11 @@ class Product:
             yield cursor.fetch_record_batch()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """One transaction that waits for no lock longer than LOCK_TIMEOUT."""
+    def transaction(self, lock_timeout: str = LOCK_TIMEOUT) -> Iterator[None]:
+        """One transaction that waits for no lock longer than this; TABLE_LOCK_TIMEOUT where it alters a table."""
         self.execute("begin")
         try:
-            self.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+            self.execute(f"set local lock_timeout = '{lock_timeout}'")
             yield
         except BaseException:
             with suppress(DatabaseError):

@@ -13,6 +13,7 @@ from ingestion.publish.product import (
     READER,
     SCHEMA,
     STAGING,
+    TABLE_LOCK_TIMEOUT,
     Product,
     give_way,
     literal,
@@ -99,7 +100,8 @@ def count(product: Product, mart: Mart, orgs: Iterable[str] | None = None) -> di
 def create_live_table(product: Product, mart: Mart, generation_id: str, published_at: str) -> None:
     """Makes a new table in the staging schema: all of it but what is cheaper once the rows are in.
 
-    The stamps are defaults, so that the rows need not carry them.
+    The stamps are defaults, so that the rows need not carry them. Until it is shown PostgreSQL does not vacuum it by
+    itself: of a large one that takes minutes, in which nobody could move it.
     """
     defaults = {"generation_id": generation_id, "published_at": published_at}
     columns = [
@@ -109,7 +111,9 @@ def create_live_table(product: Product, mart: Mart, generation_id: str, publishe
         for column in mart.columns
     ]
     product.execute(f"drop table if exists {staged(mart)}")
-    product.execute(f"create table {staged(mart)} ({', '.join(columns)}) with (fillfactor = {FILL})")
+    product.execute(
+        f"create table {staged(mart)} ({', '.join(columns)}) with (fillfactor = {FILL}, autovacuum_enabled = false)"
+    )
 
 
 def finish_live_table(product: Product, mart: Mart) -> None:
@@ -226,12 +230,12 @@ def _hanging_on(product: Product, mart: Mart, columns: Sequence[str]) -> list[st
 
 
 def _describe(product: Product, mart: Mart) -> None:
-    with product.transaction():
+    with product.transaction(TABLE_LOCK_TIMEOUT):
         comment(product, SCHEMA, mart)
 
 
 def _alter(product: Product, mart: Mart, changes: Sequence[str]) -> None:
-    with product.transaction():
+    with product.transaction(TABLE_LOCK_TIMEOUT):
         product.execute(f"alter table {live(mart)} {', '.join(changes)}")
         ours = [change for change in changes if WIDENED not in change]
         if ours:
@@ -259,7 +263,7 @@ def _widen(product: Product, mart: Mart, columns: Sequence[Column], views: list[
     )
 
     def swap() -> None:
-        with product.transaction(), set_aside(product, views):
+        with product.transaction(TABLE_LOCK_TIMEOUT), set_aside(product, views):
             for column in columns:
                 name, wide = quoted(column.name), quoted(column.name + WIDENED)
                 product.execute(f"alter table {live(mart)} drop column {name}")

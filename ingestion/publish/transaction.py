@@ -82,6 +82,7 @@ def apply(
         for plan in plans:
             step(f"write {plan.mart.name}")
             if plan.is_new:
+                product.execute(f"alter table {tables.staged(plan.mart)} reset (autovacuum_enabled)")
                 product.execute(f"alter table {tables.staged(plan.mart)} set schema {SCHEMA}")
             elif plan.orgs:
                 delete_gone(plan, product, stamp)
