@@ -68,17 +68,17 @@
         {%- set instant = instant.astimezone(modules.pytz.utc) if instant.tzinfo else instant -%}
         cast('{{ instant.strftime("%Y-%m-%d %H:%M:%S.%f") }}' as timestamp)
     {%- else -%}
-        (select max(fetches.fetched_at) from {{ fetches or ref('stg_fetches') }} as fetches)
+        (select max(fetches.fetched_at) from {{ fetches or ref('int_fetches') }} as fetches)
     {%- endif -%}
 {%- endmacro %}
 
 
 {#
     Snapshots tell the time by the same clock, so that what they record depends on nothing but the warehouse. dbt asks
-    for it while a snapshot runs, when it is too late for a ref(): what a snapshot is taken of depends on stg_fetches.
+    for it while a snapshot runs, when it is too late for a ref(): what a snapshot is taken of depends on int_fetches.
 #}
 {% macro default__snapshot_get_time() -%}
-    cast({{ now(graph.nodes['model.' ~ project_name ~ '.stg_fetches'].relation_name) }} as timestamp)
+    cast({{ now(graph.nodes['model.' ~ project_name ~ '.int_fetches'].relation_name) }} as timestamp)
 {%- endmacro %}
 
 

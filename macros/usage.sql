@@ -89,14 +89,28 @@
     {%- if not (execute and can_introspect()) -%}
         {{ return('1 = 1') }}
     {%- endif -%}
-    {%- set first = run_query(
-        "select min(loads.batch_id) from " ~ ref('stg_loads') ~ " as loads left join ("
-        ~ "select connector, max(batch_id) as batch_id from " ~ this ~ " group by 1"
+    {%- set first = unread_of(landed_vendors('stg_%s__events.sql'))[0] -%}
+    {{ return('1 = 0' if first is none else 'events.batch_id >= ' ~ first) }}
+{% endmacro %}
+
+{# The loads of these batches. #}
+{% macro within_unread_loads() %}
+    {%- if not (execute and can_introspect()) -%}
+        {{ return('1 = 1') }}
+    {%- endif -%}
+    {%- set unread = unread_of(landed_vendors('_%s__sources.yml') | reject('equalto', 'product') | list) -%}
+    {{ return('1 = 0' if unread[0] is none else "load_id between '" ~ unread[1] ~ "' and '" ~ unread[2] ~ "'") }}
+{% endmacro %}
+
+{# The first unread batch of these vendors, and their first and last unread load. #}
+{% macro unread_of(vendors) %}
+    {{ return(run_query(
+        "select min(loads.batch_id), min(loads.load_id), max(loads.load_id) from " ~ ref('stg_loads')
+        ~ " as loads left join (select connector, max(batch_id) as batch_id from " ~ this ~ " group by 1"
         ~ ") as read_up_to on loads.connector = read_up_to.connector"
         ~ " where loads.batch_id > coalesce(read_up_to.batch_id, 0)"
-        ~ " and loads.connector in ('" ~ landed_vendors('stg_%s__events.sql') | join("', '") ~ "')"
-    ).columns[0].values()[0] -%}
-    {{ return('1 = 0' if first is none else 'events.batch_id >= ' ~ first) }}
+        ~ " and loads.connector in ('" ~ vendors | join("', '") ~ "')"
+    ).rows[0].values()) }}
 {% endmacro %}
 
 
@@ -315,8 +329,8 @@
 
 
 {# Windows over the dense days of an app: the last `days` up to this one. #}
-{% macro trailing(days) -%}
-    partition by org_id, app_id order by usage_date rows between {{ days - 1 }} preceding and current row
+{% macro trailing(days, of='org_id, app_id') -%}
+    partition by {{ of }} order by usage_date rows between {{ days - 1 }} preceding and current row
 {%- endmacro %}
 
 {#

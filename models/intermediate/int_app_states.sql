@@ -1,4 +1,4 @@
--- depends_on: {{ ref('stg_fetches') }}, by which the snapshot of this model tells the time
+-- depends_on: {{ ref('int_fetches') }}, by which the snapshot of this model tells the time
 with
 
 app_states as (

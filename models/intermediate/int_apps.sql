@@ -6,9 +6,9 @@ app_sources as (
 
 ),
 
-app_days as (
+source_days as (
 
-    select * from {{ ref('int_app_days') }}
+    select * from {{ ref('int_source_days') }}
 
 ),
 
@@ -84,16 +84,32 @@ dated as (
 
 ),
 
+told as (
+
+    select
+        connection_id,
+        usage_date,
+        sum(case when is_complete then 1 else 0 end) over (
+            partition by connection_id order by usage_date rows between 29 preceding and current row
+        ) as complete_count,
+        count(*) over (
+            partition by connection_id order by usage_date rows between 29 preceding and current row
+        ) as day_count
+    from source_days
+
+),
+
 completeness as (
 
     select
-        app_days.org_id,
-        app_days.app_id,
-        cast(sum(app_days.complete_count) as double precision) / sum(app_days.source_count) as data_complete_ratio
-    from app_days
+        app_sources.org_id,
+        app_sources.app_id,
+        cast(sum(told.complete_count) as double precision) / sum(told.day_count) as data_complete_ratio
+    from app_sources
     inner join dated
-        on app_days.org_id = dated.org_id and app_days.app_id = dated.app_id
-    where app_days.usage_date between dated.as_of_date - 29 and dated.as_of_date
+        on app_sources.org_id = dated.org_id and app_sources.app_id = dated.app_id
+    inner join told
+        on app_sources.connection_id = told.connection_id and dated.as_of_date = told.usage_date
     group by 1, 2
 
 ),

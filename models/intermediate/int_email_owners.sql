@@ -1,6 +1,6 @@
 {{ config(materialized='view') }}
 
--- depends_on: {{ ref('stg_fetches') }}, by which the snapshot of this model tells the time
+-- depends_on: {{ ref('int_fetches') }}, by which the snapshot of this model tells the time
 with
 
 person_emails as (

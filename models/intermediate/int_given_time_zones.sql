@@ -8,7 +8,7 @@ orgs as (
 
 fetches as (
 
-    select * from {{ ref('stg_fetches') }}
+    select * from {{ ref('int_fetches') }}
 
 ),
 

@@ -2,7 +2,7 @@ with
 
 fetches as (
 
-    select * from {{ ref('stg_fetches') }}
+    select * from {{ ref('int_fetches') }}
 
 ),
 
@@ -30,62 +30,21 @@ calendar as (
 
 ),
 
--- the spans of time that were read, each row the part that no earlier one reaches
-windows as (
-
-    select
-        connection_id,
-        stream,
-        window_started_at,
-        window_ended_at,
-        max(window_ended_at) over (
-            partition by connection_id, stream
-            order by window_started_at, window_ended_at
-            rows between unbounded preceding and 1 preceding
-        ) as read_up_to
-    from fetches
-    where outcome = 'complete' and stream_kind = 'events' and window_started_at < window_ended_at
-
-),
-
--- vendors' bounds may be inclusive: a second between two windows is no gap
-numbered as (
-
-    select
-        windows.*,
-        sum(case when window_started_at <= {{ dbt.dateadd('second', 1, 'read_up_to') }} then 0 else 1 end) over (
-            partition by connection_id, stream
-            order by window_started_at, window_ended_at
-            rows between unbounded preceding and current row
-        ) as span_number
-    from windows
-
-),
-
-spans as (
-
-    select
-        connection_id,
-        stream,
-        span_number,
-        min(window_started_at) as started_at,
-        max(window_ended_at) as ended_at
-    from numbered
-    group by 1, 2, 3
-
-),
-
 told as (
 
     select
         streams.org_id,
         streams.connection_id,
         streams.stream,
-        spans.started_at,
-        least(spans.ended_at, streams.complete_through) as ended_at
-    from spans
+        fetches.window_started_at as started_at,
+        least(fetches.window_ended_at, streams.complete_through) as ended_at
+    from fetches
     inner join streams
-        on spans.connection_id = streams.connection_id and spans.stream = streams.stream
+        on fetches.connection_id = streams.connection_id and fetches.stream = streams.stream
+    where
+        fetches.outcome = 'complete'
+        and fetches.stream_kind = 'events'
+        and fetches.window_started_at < fetches.window_ended_at
 
 ),
 

@@ -2,7 +2,7 @@ with
 
 fetches as (
 
-    select * from {{ ref('stg_fetches') }}
+    select * from {{ ref('int_fetches') }}
 
 ),
 

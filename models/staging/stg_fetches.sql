@@ -11,6 +11,8 @@ fetches as (
         fetches.org_id,
         '{{ connector }}' as connector,
         fetches.stream,
+        fetches._dlt_load_id as load_id,
+        fetches.batch_id,
 
         -- strings
         fetches.stream_kind,

@@ -14,9 +14,9 @@ app_sources as (
 
 ),
 
-app_days as (
+source_days as (
 
-    select * from {{ ref('int_app_days') }}
+    select * from {{ ref('int_source_days') }}
 
 ),
 
@@ -63,14 +63,29 @@ time_zones as (
 
 ),
 
+source_blocks as (
+
+    select
+        connection_id,
+        {{ block_starts_on('usage_date') }} as block_start_date,
+        sum(case when is_complete then 1 else 0 end) as complete_count,
+        count(*) as day_count
+    from source_days
+    group by 1, 2
+
+),
+
 app_blocks as (
 
     select
-        org_id,
-        app_id,
-        {{ block_starts_on('usage_date') }} as block_start_date,
-        cast(sum(complete_count) as double precision) / sum(source_count) as data_complete_ratio
-    from app_days
+        app_sources.org_id,
+        app_sources.app_id,
+        source_blocks.block_start_date,
+        cast(sum(source_blocks.complete_count) as double precision) / sum(source_blocks.day_count)
+            as data_complete_ratio
+    from app_sources
+    inner join source_blocks
+        on app_sources.connection_id = source_blocks.connection_id
     group by 1, 2, 3
 
 ),

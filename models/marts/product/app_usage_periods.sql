@@ -2,45 +2,10 @@
 
 with
 
-daily as (
-
-    select * from {{ ref('app_usage_daily') }}
-
-),
-
 app_days as (
 
-    select * from {{ ref('int_app_days') }}
-
-),
-
-steps as (
-
-    select * from {{ ref('int_app_steps') }}
+    select * from {{ ref('int_app_class_days') }}
     where person_class = 'human'
-
-),
-
--- a person counts in a period on the first day of use in it
-told as (
-
-    select
-        daily.org_id,
-        daily.app_id,
-        daily.usage_date,
-        daily.is_final,
-        app_days.complete_count,
-        app_days.source_count,
-        steps.week_arrivals,
-        steps.month_arrivals
-    from daily
-    left join app_days
-        on
-            daily.org_id = app_days.org_id
-            and daily.app_id = app_days.app_id
-            and daily.usage_date = app_days.usage_date
-    left join steps
-        on daily.org_id = steps.org_id and daily.app_id = steps.app_id and daily.usage_date = steps.usage_date
 
 ),
 
@@ -55,8 +20,9 @@ periods as (
         count(*) as day_count,
         min(case when is_final then 1 else 0 end) as are_all_final,
         cast(sum(complete_count) as double precision) / nullif(sum(source_count), 0) as data_complete_ratio,
-        coalesce(sum({{ period }}_arrivals), 0) as user_count
-    from told
+        -- a person counts in a period on the first day of use in it
+        sum({{ period }}_arrivals) as user_count
+    from app_days
     group by 1, 2, 3, 4
     {%- if not loop.last %}
     union all
@@ -82,7 +48,7 @@ joined as (
         periods.user_count,
         last_days.sources
     from periods
-    inner join daily as last_days
+    inner join app_days as last_days
         on
             periods.org_id = last_days.org_id
             and periods.app_id = last_days.app_id
