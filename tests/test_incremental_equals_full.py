@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ LAST_MODELS = (
     "int_person_app_days",
     "int_person_app_blocks",
     "int_app_steps",
-    "app_usage_daily",
+    "int_app_class_days",
 )
 
 
@@ -105,12 +105,13 @@ class Step:
     loads: list[Load] = field(default_factory=list)
     people: list[Row] = field(default_factory=list)
     zones: dict[str, str | None] = field(default_factory=dict)  # org -> time zone
+    extras: dict[str, Extras] = field(default_factory=dict)  # by org
     stops_after: str | None = None
 
 
 @dataclass(repr=False)
 class Extras:
-    """What a product may know of a customer besides, the same at every step."""
+    """What a product may know of a customer besides; working days and holidays are others from step to step."""
 
     org: Row = field(default_factory=dict)
     contract: Row = field(default_factory=dict)
@@ -122,7 +123,6 @@ class Extras:
 class History:
     orgs: list[str]
     steps: list[Step]
-    extras: dict[str, Extras]
 
     @property
     def has_moves(self) -> bool:
@@ -281,7 +281,11 @@ def histories(draw: Draw) -> History:
         is_whole = begun == len(steps) - 1 and draw(st.integers(0, 3)) > 0
         step.people = [person for org_id in orgs for person in people(draw, org_id, is_whole=is_whole)]
         step.stops_after = draw(st.sampled_from([None, *LAST_MODELS])) if begun < len(steps) - 1 else None
-    history = History(orgs, steps, {org_id: extras(draw) for org_id in orgs})
+    for org_id in orgs:
+        known = extras(draw)
+        for step in steps:
+            step.extras[org_id] = known = known if draw(st.booleans()) else with_other_days(draw, known)
+    history = History(orgs, steps)
     assume("HISTORIES" in os.environ or is_eventful(history))
     return history
 
@@ -301,19 +305,21 @@ def is_eventful(history: History) -> bool:
 
 
 def extras(draw: Draw) -> Extras:
-    days = st.sampled_from([date.fromisoformat(day) for day in DAYS])
-    return Extras(
-        {
-            "currency": draw(st.sampled_from([None, "EUR"])),
-            "working_days": draw(st.sampled_from([None, "[7,1,2,3,4]"])),
-        },
+    known = Extras(
+        {"currency": draw(st.sampled_from([None, "EUR"]))},
         {
             "minimum_purchased": draw(st.sampled_from([None, 2])),
             "billing_period": draw(st.sampled_from([None, "month"])),
         },
         sorted(draw(st.sets(st.sampled_from(["Design", "Sales"])))),
-        sorted(draw(st.sets(days, max_size=3))),
     )
+    return with_other_days(draw, known)
+
+
+def with_other_days(draw: Draw, known: Extras) -> Extras:
+    days = st.sampled_from([date.fromisoformat(day) for day in DAYS])
+    working = {"working_days": draw(st.sampled_from([None, "[7,1,2,3,4]"]))}
+    return replace(known, org=known.org | working, holidays=sorted(draw(st.sets(days, max_size=3))))
 
 
 def people(draw: Draw, org_id: str, *, is_whole: bool) -> list[Row]:
@@ -369,7 +375,7 @@ def land_product(
 def land_step_by_step(warehouse: Warehouse, history: History) -> None:
     cut_off: list[Load] = []
     for number, step in enumerate(history.steps):
-        land_product(warehouse, f"p{number}", step.zones, step.people, history.extras)
+        land_product(warehouse, f"p{number}", step.zones, step.people, step.extras)
         for load in cut_off:
             warehouse.land(load.connector, load.load_id, {})
         for load in step.loads:
@@ -385,7 +391,7 @@ def land_at_once(warehouse: Warehouse, history: History, *, neighbour: str | Non
     """
     orgs = dict(history.steps[-1].zones)
     employees = history.steps[-1].people
-    extras = dict(history.extras)
+    extras = dict(history.steps[-1].extras)
     if neighbour is not None:
         orgs |= {neighbour: "Pacific/Kiritimati"}
         extras[neighbour] = extras[history.orgs[0]]
@@ -415,8 +421,15 @@ def told(warehouse: Warehouse, orgs: list[str]) -> dict[str, list[tuple[Any, ...
     marts = [path.stem for path in warehouse.project.glob("models/marts/*/*.sql")]
     about_orgs = [mart for mart in marts if mart not in {"dim_apps", *AS_TOLD}]
     of_orgs = warehouse.contents(*about_orgs, condition=f"org_id in ({listed})", without=BOOKKEEPING)
-    hosts = warehouse.query(f"select * from analytics_intermediate.int_account_hosts where org_id in ({listed})")
-    return of_orgs | warehouse.contents("dim_apps") | {"int_account_hosts": sorted(hosts)}
+    tables = {"int_account_hosts": "*", "int_fetches": "* exclude (batch_id)"}
+    steps = {
+        table: sorted(
+            warehouse.query(f"select {columns} from analytics_intermediate.{table} where org_id in ({listed})"),
+            key=repr,
+        )
+        for table, columns in tables.items()
+    }
+    return of_orgs | warehouse.contents("dim_apps") | steps
 
 
 def same(one: dict[str, list[tuple[Any, ...]]], other: dict[str, list[tuple[Any, ...]]]) -> None:
@@ -505,7 +518,7 @@ def test_a_merge_adds_nobody_and_a_source_that_falls_silent_makes_nobody_idle(
         for name in PEOPLE
         if name != "bob"
     ]
-    land_product(warehouse, "p2", history.steps[-1].zones, merged, history.extras)
+    land_product(warehouse, "p2", history.steps[-1].zones, merged, history.steps[-1].extras)
     warehouse.build()
     together = users(warehouse)
     assert together.keys() == apart.keys()

@@ -19,6 +19,10 @@ from tests.models_support import (
 AS_OF = date(2026, 1, 31)
 START = "2025-10-01 07:00"  # midnight in Los Angeles
 USAGE = "app_usage org_usage app_retention"
+DAYS = ("app_usage_daily", "app_usage_daily_classes", "app_usage_periods")
+OKTA = ("acme-okta", "acme")
+ZOOM = ("acme-zoom", "acme")
+Contents = dict[str, list[tuple[object, ...]]]
 
 
 def retention(warehouse: Warehouse) -> dict[date, tuple[int | None, ...]]:
@@ -135,3 +139,124 @@ def test_who_lost_the_account_did_not_lose_interest(on_duckdb: Warehouse) -> Non
     on_duckdb.build(of="app_retention")
     block = on_duckdb.row("app_retention", "block_start_date = '2025-12-29'")
     assert block == block | {"churned": 3, "churned_lost_access": 1, "churned_stopped_using": 2}
+
+
+def zoom_use(email: str, at: str) -> Row:
+    """An entry of Zoom's activities."""
+    return {
+        "connection_id": ZOOM[0],
+        "org_id": ZOOM[1],
+        "event_id": f"activities:{ZOOM[0]}:{email} {at}",
+        "event_id_kind": "native",
+        "occurred_at": utc(at),
+        "fetched_at": utc(at),
+        "email": email,
+        "activity_type": "Sign in",
+        "payload": "{}",
+    }
+
+
+def okta_use(email: str, at: str, app_name: str) -> Row:
+    """A sign-in to an app, of Okta's log."""
+    return {
+        "connection_id": OKTA[0],
+        "org_id": OKTA[1],
+        "event_id": f"system_log:{OKTA[0]}:{email} {app_name} {at}",
+        "event_id_kind": "native",
+        "occurred_at": utc(at),
+        "fetched_at": utc("2026-01-20 12:00"),
+        "event_type": "user.authentication.sso",
+        "actor_type": "User",
+        "outcome": "SUCCESS",
+        "actor_email": email,
+        "actor_id": email,
+        "app_name": app_name,
+        "payload": "{}",
+    }
+
+
+def land_silent_zoom(warehouse: Warehouse) -> None:
+    """Okta told of two days in November nothing, Zoom nothing since Christmas; somebody outside uses Zoom, too."""
+    land_people(warehouse, employee("acme", "ann"))
+    uses = ("2025-10-15 18:00", "2025-11-20 18:00", "2025-11-21 18:00", "2026-01-10 18:00")
+    signed_in = [okta_use("ann@acme.com", at, "Zoom") for at in uses]
+    log = fetches("okta", *OKTA, start=START, at="2025-11-10 12:00")
+    log += fetches("okta", *OKTA, start="2025-11-12 12:00", at="2026-01-20 12:00")
+    warehouse.land("okta", "o1", {"system_log": signed_in, "fetch_log": log})
+    used = [zoom_use("ann@acme.com", "2025-10-20 18:00"), zoom_use("eve@else.com", "2025-12-01 18:00")]
+    log = fetches("zoom", *ZOOM, start=START, at="2025-12-24 12:00")
+    warehouse.land("zoom", "z1", {"activities": used, "fetch_log": log})
+
+
+def test_days_long_over_are_counted_anew_when_what_is_told_of_them_changes(on_duckdb: Warehouse) -> None:
+    """No load touches those days: a source, a setting or the clock does."""
+
+    def read(connector: str, connection: tuple[str, str], start: str, at: str, **told: int) -> None:
+        log = [{**row, **told} for row in fetches(connector, *connection, start=start, at=at)]
+        on_duckdb.land(connector, f"{connector} {start} {at}", {"fetch_log": log})
+
+    def calendar(working_days: str, *holidays: date) -> None:
+        orgs = [{**org("acme"), "working_days": working_days}]
+        listed = [{"org_id": "acme", "holiday_on": day} for day in holidays]
+        on_duckdb.land("product", f"p {working_days}", {"orgs": orgs, "org_holidays": listed})
+
+    def a_day_passes() -> None:
+        for connector, connection in (("okta", OKTA), ("zoom", ZOOM)):
+            read(connector, connection, "2026-01-20 12:00", "2026-01-21 12:00")
+
+    def okta_shows_figma() -> None:
+        use = {**okta_use("ann@acme.com", "2025-10-25 18:00", "Figma"), "fetched_at": utc("2026-01-26 12:00")}
+        on_duckdb.land("okta", "figma", {"system_log": [use]})
+
+    def google_lists_ann() -> None:
+        at = "2026-01-24 13:00"
+        users = [google_user(*GOOGLE, "ann@acme.com", created="2025-12-05 12:00", fetched=at)]
+        log = fetches("google_workspace", *GOOGLE, start=START, at=at, streams=("users",))
+        on_duckdb.land("google_workspace", "g0", {"users": users, "fetch_log": log})
+
+    def google_shows_zoom() -> None:
+        log = fetches("google_workspace", *GOOGLE, start="2025-12-01 08:00", at="2026-01-26 13:00")
+        use = {**token("ann@acme.com", "2026-01-12 18:00", "activity", "Zoom"), "fetched_at": utc("2026-01-26 13:00")}
+        on_duckdb.land("google_workspace", "g1", {"token": [use], "fetch_log": log})
+
+    def equals_a_full_refresh(*arguments: str) -> Contents:
+        on_duckdb.build(*arguments, of=" ".join(DAYS))
+        counted = on_duckdb.contents(*DAYS)
+        on_duckdb.build("--full-refresh", *arguments, of=" ".join(DAYS))
+        assert on_duckdb.contents(*DAYS) == counted
+        return counted
+
+    land_silent_zoom(on_duckdb)
+    told = equals_a_full_refresh()
+    # a clock that goes back takes days away
+    assert len(equals_a_full_refresh("--vars", '{"now": "2026-01-05T12:00:00Z"}')[DAYS[0]]) == len(told[DAYS[0]]) - 15
+    changes = (
+        lambda: read("okta", OKTA, "2025-11-10 12:00", "2025-11-12 12:00"),  # the days in November are told
+        lambda: read("zoom", ZOOM, "2025-12-24 12:00", "2026-01-20 12:00"),  # Zoom speaks again
+        a_day_passes,  # what was not final is
+        lambda: read("okta", OKTA, "2026-01-21 12:00", "2026-01-24 12:00", restate_days=20),
+        lambda: read("okta", OKTA, "2026-01-24 12:00", "2026-01-24 13:00"),  # with 3 again
+        lambda: calendar("[7,1,2,3,4]"),
+        lambda: calendar("[7,1,2,3,4]", date(2026, 1, 1), date(2025, 11, 20)),
+        okta_shows_figma,
+        google_lists_ann,
+        google_shows_zoom,
+        lambda: read("google_workspace", GOOGLE, START, "2025-12-01 08:00"),  # and has since October
+        lambda: read("okta", OKTA, "2026-01-24 12:00", "2026-02-10 12:00"),  # and Zoom is silent again
+    )
+    for change in changes:
+        before, _ = told, change()
+        told = equals_a_full_refresh()
+        assert told != before
+
+
+def test_days_that_are_over_are_left_as_they_are(on_duckdb: Warehouse) -> None:
+    """A use of yesterday costs the newest days and not the years before them."""
+    land_silent_zoom(on_duckdb)
+    on_duckdb.build(of=" ".join(DAYS))
+    used = {**okta_use("ann@acme.com", "2026-01-21 18:00", "Zoom"), "fetched_at": utc("2026-01-22 12:00")}
+    log = fetches("okta", *OKTA, start="2026-01-20 12:00", at="2026-01-22 12:00")
+    on_duckdb.land("okta", "o2", {"system_log": [used], "fetch_log": log})
+    on_duckdb.build(of=" ".join(DAYS))
+    days = "select ledger_id, max(usage_date) from analytics_intermediate.int_app_class_days group by 1 order by 1"
+    assert on_duckdb.query(days) == [(1, date(2026, 1, 9)), (2, date(2026, 1, 21))]

@@ -2,13 +2,16 @@
 
     uv run python -m tests.benchmarks.bench_build [--events 10000000] [--days 2000] [--new 0.001] [--memory 6GB]
     uv run python -m tests.benchmarks.bench_build --growth 200 [--events 1000000]
+    uv run python -m tests.benchmarks.bench_build --events 14600000 --days 730 --orgs 200 --apps 100 --apps-each 100 \
+        --events-a-day 1
 
 Events are made in SQL, in the landing tables. Everyone uses Google and one more app through Okta, ten events a day in
-each; of the new ones a tenth is up to 30 days late. The same people and the same new events come upon a tenth of the
-days, which are still more than any window reaches back, and upon all of them; or so many builds follow one another on
-one file. SQL time is dbt's own, by model, without the tests of the data, and every size is built in a process of its
-own. What the product shows is asked of the mart, of the table that a private PostgreSQL has of it, which is where the
-product asks, and of a view over the events. Compare ratios: seconds are the machine's.
+each, or as many apps as is asked for; of the new ones a tenth is up to 30 days late. The same people and the same new
+events come upon a tenth of the days, and upon all of them, of which there are still more than any window reaches back;
+or so many builds follow one another on one file. SQL time is dbt's own, by model, without the tests of the data, and
+every size is built in a process of its own. What the product shows is asked of the mart, of the table that a private
+PostgreSQL has of it, which is where the product asks, and of a view over the events. Compare ratios: seconds are the
+machine's.
 """
 
 import argparse
@@ -38,11 +41,9 @@ from tests import flow_support
 from tests.flow_support import copy_project
 from tests.models_support import Row, Warehouse, fetches, org, utc
 
-ORGS = 10
-EVENTS_A_DAY = 20  # of a person, half of them in each app
 NOBODY = 100  # one in so many accounts is nobody's, and used at another person's address each day
 END = "2026-02-01 12:00"  # of the history; what is new comes in the hours after it
-APPS = ("Slack", "Zoom", "Figma", "Notion", "Asana")
+APPS = ("Slack", "Zoom", "Figma", "Notion", "Asana")  # and others after them
 SOURCES = ("google_workspace", "okta")
 ARRIVAL = """
     insert into landing_{connector}.{table} by name
@@ -67,7 +68,7 @@ ARRIVAL = """
 COLUMNS = {
     "google_workspace": "'login_success' as event_name",
     "okta": "'user.authentication.sso' as event_type, 'User' as actor_type, 'SUCCESS' as outcome, "
-    f"{list(APPS)}[1 + person // {ORGS} % {len(APPS)}] as app_name",
+    "{apps}[1 + (person // {orgs} + number % {apps_each}) % len({apps})] as app_name",
 }
 TABLES = {"google_workspace": "login", "okta": "system_log"}
 # What the product shows, from a mart, and the same from the events, as a view would have it.
@@ -121,6 +122,20 @@ PAGES = {
 }
 
 
+@dataclass(frozen=True)
+class Size:
+    days: int
+    people: int
+    orgs: int
+    apps: int
+    apps_each: int  # that a person uses through Okta
+    events_a_day: int  # of a person, half of them through Okta
+
+    @property
+    def events(self) -> int:
+        return self.days * self.people * self.events_a_day
+
+
 @dataclass
 class Figures:
     """Of one size. SQL is the sum of the models' seconds; CPU is the process's."""
@@ -146,7 +161,7 @@ class Figures:
 
 
 class Bench:
-    def __init__(self, folder: Path, days: int, people: int, memory: str) -> None:
+    def __init__(self, folder: Path, size: Size, memory: str) -> None:
         project = copy_project(folder / "project")
         os.environ[flow_support.PARSES] = str(folder)
         profile = project / "profiles.example.yml"
@@ -156,12 +171,13 @@ class Bench:
         # one model at a time: beside others, a model's seconds would be theirs too
         profile.write_text(text.replace("threads: 4", "threads: 1"), encoding="utf-8")
         self.warehouse = Warehouse(folder / "home", project=project)
-        self.days, self.people = days, people
+        self.size = size
         self.product = PrivatePostgres(folder / "product")
 
     def land_history(self) -> None:
-        start = str(utc(END) - timedelta(days=self.days))
-        orgs = [org(f"org-{number}", "UTC") for number in range(ORGS)]
+        size = self.size
+        start = str(utc(END) - timedelta(days=size.days))
+        orgs = [org(f"org-{number}", "UTC") for number in range(size.orgs)]
         self.warehouse.land("product", "p1", {"orgs": orgs, "employees": []})
         with self.connection() as connection:
             connection.execute(
@@ -169,7 +185,7 @@ class Bench:
                 " select 'org-' || i % $1 as org_id, 'person' || i as person_id,"
                 " 'person' || i || '@org-' || i % $1 || '.com' as email, '[]' as alias_emails, 'p1' as _dlt_load_id"
                 " from range($2) as people (i) where i // $1 % $3 > 0",
-                [ORGS, self.people, NOBODY],
+                [size.orgs, size.people, NOBODY],
             )
         self._land(
             "history",
@@ -180,11 +196,11 @@ class Bench:
             events=f"""
                 select
                     number,
-                    cast(hash(number, '{{connector}}') % {self.people} as bigint) as person,
+                    cast(hash(number, '{{connector}}') % {size.people} as bigint) as person,
                     timestamp '{start}'
-                    + to_microseconds(cast(number * {86_400e6 * self.days} / {self.events / 2} as bigint))
+                    + to_microseconds(cast(number * {86_400e6 * size.days} / {size.events / 2} as bigint))
                         as occurred_at
-                from range({self.events // 2}) as events (number)
+                from range({size.events // 2}) as events (number)
                 """,
         )
 
@@ -200,7 +216,7 @@ class Bench:
             events=f"""
                 select
                     number,
-                    cast(hash(number, {number}, '{{connector}}') % {self.people} as bigint) as person,
+                    cast(hash(number, {number}, '{{connector}}') % {self.size.people} as bigint) as person,
                     timestamp '{start}' + to_microseconds(cast(number * 3600e6 / {count / 2} as bigint))
                     - case when number % 10 = 0 then to_days(cast(hash(number) % 30 as integer)) else interval 0 day end
                         as occurred_at
@@ -208,31 +224,29 @@ class Bench:
                 """,
         )
 
-    @property
-    def events(self) -> int:
-        return self.days * self.people * EVENTS_A_DAY
-
     def connection(self) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect(str(self.warehouse.home / "warehouse.duckdb"))
         connection.execute("set enable_progress_bar = false")
         return connection
 
     def _land(self, load: str, *, start: str, at: str, load_id: str, fetched_at: str, events: str) -> None:
+        size = self.size
+        apps = [*APPS, *(f"App {number}" for number in range(len(APPS), size.apps))][: size.apps]
         for connector in SOURCES:
             table = TABLES[connector]
             log: list[Row] = []
-            for number in range(ORGS):
+            for number in range(size.orgs):
                 log += fetches(connector, f"org-{number}-{connector}", f"org-{number}", start=start, at=at)
             self.warehouse.land(connector, f"log {load}", {"fetch_log": log, table: []})
             arrival = ARRIVAL.format(
                 connector=connector,
                 table=table,
-                orgs=ORGS,
-                people=self.people,
+                orgs=size.orgs,
+                people=size.people,
                 nobody=NOBODY,
                 load=load,
                 fetched_at=fetched_at,
-                columns=COLUMNS[connector],
+                columns=COLUMNS[connector].format(apps=apps, orgs=size.orgs, apps_each=size.apps_each),
                 load_id=load_id,
                 events=events.format(connector=connector),
             )
@@ -277,8 +291,8 @@ class Bench:
         return generation.seconds
 
 
-def measure(folder: Path, days: int, people: int, new: int, memory: str, repeats: int) -> Figures:
-    bench, figures = Bench(folder, days, people, memory), Figures()
+def measure(folder: Path, size: Size, new: int, memory: str, repeats: int) -> Figures:
+    bench, figures = Bench(folder, size, memory), Figures()
     bench.land_history()
     bench.warehouse.dbt("parse")
     bench.product.start()
@@ -318,9 +332,9 @@ def measure(folder: Path, days: int, people: int, new: int, memory: str, repeats
     return figures
 
 
-def growth(folder: Path, days: int, people: int, new: int, memory: str, builds: int) -> tuple[float, float]:
+def growth(folder: Path, size: Size, new: int, memory: str, builds: int) -> tuple[float, float]:
     """MB of the file after so many builds with new events, and of one that is built from the same landing tables."""
-    bench, fresh = Bench(folder / "grown", days, people, memory), Bench(folder / "fresh", days, people, memory)
+    bench, fresh = Bench(folder / "grown", size, memory), Bench(folder / "fresh", size, memory)
     bench.land_history()
     bench.warehouse.dbt("parse")
     bench.build()
@@ -358,17 +372,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=10_000_000)
     parser.add_argument("--days", type=int, default=2000)
+    parser.add_argument("--orgs", type=int, default=10)
+    parser.add_argument("--apps", type=int, default=len(APPS), help="of a customer")
+    parser.add_argument("--apps-each", type=int, default=1, help="of a person")
+    parser.add_argument("--events-a-day", type=int, default=20, help="of a person")
     parser.add_argument("--new", type=float, default=0.001, help="share of the events that comes after the first build")
     parser.add_argument("--memory", default="6GB", help="DuckDB's limit")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--growth", type=int, metavar="BUILDS", help="how the file grows over so many builds")
     parser.add_argument("--folder", type=Path, help="where there is room for the files, which are deleted")
     options = parser.parse_args()
-    people = options.events // (options.days * EVENTS_A_DAY)
+
+    def size(days: int) -> Size:
+        people = options.events // (options.days * options.events_a_day)
+        return Size(days, people, options.orgs, options.apps, options.apps_each, options.events_a_day)
+
     new = round(options.events * options.new)
     if options.growth:
         folder = Path(tempfile.mkdtemp(dir=options.folder))
-        grown, fresh = growth(folder, options.days, people, new, options.memory, options.growth)
+        grown, fresh = growth(folder, size(options.days), new, options.memory, options.growth)
         shutil.rmtree(folder)
         print(
             f"the file: {grown:.0f} MB after {options.growth} builds with {new:,} new events each,"
@@ -379,10 +401,10 @@ def main() -> None:
     for days in (options.days // 10, options.days):
         folder = Path(tempfile.mkdtemp(dir=options.folder))
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            size = (folder, days, people, new, options.memory, options.repeats)
-            sizes[days] = process.submit(measure, *size).result()
+            measured = process.submit(measure, folder, size(days), new, options.memory, options.repeats)
+            sizes[days] = measured.result()
         shutil.rmtree(folder)
-        show(days * people * EVENTS_A_DAY, sizes[days])
+        show(size(days).events, sizes[days])
     small, large = sizes.values()
     slowest = sorted(large.runs[-1], key=lambda name: small.runs[-1].get(name, 0) - large.runs[-1][name])[:8]
     print("the models that history slows most, seconds with a tenth of it and with all:")

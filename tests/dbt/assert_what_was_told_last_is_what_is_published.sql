@@ -1,14 +1,21 @@
 -- The ledger knows of every change of a day: its last entry is the day as it is.
 with
 
-last_tellings as (
+days_told as (
+
+    select * from {{ ref('int_days_told') }}
+
+),
+
+restated as (
 
     select
         org_id,
         app_id,
         usage_date,
         max(telling) as telling
-    from {{ ref('int_days_told') }}
+    from days_told
+    where telling > 1
     group by 1, 2, 3
 
 ),
@@ -16,13 +23,13 @@ last_tellings as (
 told as (
 
     select days_told.*
-    from {{ ref('int_days_told') }} as days_told
-    inner join last_tellings
+    from days_told
+    left join restated
         on
-            days_told.org_id = last_tellings.org_id
-            and days_told.app_id = last_tellings.app_id
-            and days_told.usage_date = last_tellings.usage_date
-            and days_told.telling = last_tellings.telling
+            days_told.org_id = restated.org_id
+            and days_told.app_id = restated.app_id
+            and days_told.usage_date = restated.usage_date
+    where days_told.telling = coalesce(restated.telling, 1)
 
 )
 
