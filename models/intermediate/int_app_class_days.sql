@@ -2,6 +2,13 @@
 
 {%- set windows = [7, 28, 30, 90] %}
 {%- set users = 'org_id, app_id, person_class' %}
+{%- set seen = 'all_apps.first_seen_on' %}
+{%- set first_day = 'greatest(' ~ seen ~ ', recounted.recount_from)' if is_incremental() else seen %}
+{%- set averages = {'stickiness': 'average_users_28', 'stickiness_weekdays': 'average_weekday_users_28'} %}
+{%- set figures = ['dau', 'wau', 'mau_28', 'mau_30', 'mau_90', 'stickiness', 'stickiness_weekdays', 'event_count'] %}
+{%- set qualities = ['is_final', 'is_partial', 'usage_known', 'data_complete_ratio', 'sources'] %}
+{%- set counts = ['user_count', 'users_7', 'users_28', 'users_30', 'users_90', 'week_arrivals', 'month_arrivals'] %}
+{%- set grounds = ['is_working', 'source_count', 'complete_count', 'complete_day_count'] %}
 {%- set version = definition_of_usage() %}
 {%- set uncounted = uncounted_days(version) %}
 
@@ -200,7 +207,7 @@ steps_to_count as (
 
     select steps.*
     from steps
-    {%- if is_incremental() %}
+    {% if is_incremental() -%}
     inner join recounted
         on steps.org_id = recounted.org_id and steps.usage_date >= recounted.recount_from
     {%- endif %}
@@ -211,13 +218,9 @@ apps_to_count as (
 
     select
         all_apps.*,
-        {% if is_incremental() -%}
-        greatest(all_apps.first_seen_on, recounted.recount_from) as count_from
-        {%- else -%}
-        all_apps.first_seen_on as count_from
-        {%- endif %}
+        {{ first_day }} as count_from
     from all_apps
-    {%- if is_incremental() %}
+    {% if is_incremental() -%}
     inner join recounted
         on all_apps.org_id = recounted.org_id
     {%- endif %}
@@ -476,6 +479,18 @@ used_windows as (
 
 ),
 
+judged as (
+
+    select
+        {%- for days in [1] + windows %}
+        coalesce(complete_ratio_{{ days }} >= {{ var('min_complete_ratio') }}, false) as is_known_{{ days }},
+        {%- endfor %}
+        used_windows.*
+    from used_windows
+    where is_to_count
+
+),
+
 counted as (
 
     select
@@ -483,31 +498,36 @@ counted as (
         app_id,
         person_class,
         usage_date,
+        case when is_known_1 then cast(user_count as bigint) end as dau,
+        case when is_known_7 then cast(users_7 as bigint) end as wau,
+        {%- for days in [28, 30, 90] %}
+        case when is_known_{{ days }} then cast(users_{{ days }} as bigint) end as mau_{{ days }},
+        {%- endfor %}
+        {%- for figure, average in averages.items() %}
+        case
+            when is_known_28 and complete_day_count >= 28
+                then cast({{ average }} as double precision) / nullif(users_28, 0)
+        end as {{ figure }},
+        {%- endfor %}
+        case when is_known_1 then cast(event_count as bigint) end as event_count,
+        is_known_1 and {{ days_between('usage_date', 'today') }} > restate_days as is_final,
+        complete_day_count < 28 as is_partial,
+        is_known_1 as usage_known,
+        complete_ratio_1 as data_complete_ratio,
+        sources,
+        -- what days after it are counted from
         cast(user_count as bigint) as user_count,
         {%- for days in windows %}
         cast(users_{{ days }} as bigint) as users_{{ days }},
         {%- endfor %}
-        cast(event_count as bigint) as event_count,
         cast(week_arrivals as bigint) as week_arrivals,
         cast(month_arrivals as bigint) as month_arrivals,
-        average_users_28,
-        average_weekday_users_28,
         is_working,
-        {%- for days in [1] + windows %}
-        coalesce(complete_ratio_{{ days }} >= {{ var('min_complete_ratio') }}, false) as is_known_{{ days }},
-        {%- endfor %}
-        coalesce(
-            complete_ratio_1 >= {{ var('min_complete_ratio') }}
-            and {{ days_between('usage_date', 'today') }} > restate_days,
-            false
-        ) as is_final,
         cast(source_count as bigint) as source_count,
         cast(complete_count as bigint) as complete_count,
         cast(complete_day_count as bigint) as complete_day_count,
-        sources,
         counted_as
-    from used_windows
-    where is_to_count
+    from judged
     {%- if is_incremental() %}
     union all
     select
@@ -515,20 +535,9 @@ counted as (
         null as app_id,
         null as person_class,
         usage_date,
-        {%- for column in ['user_count'] + windows + ['event_count', 'week_arrivals', 'month_arrivals'] %}
-        null as {{ column if column is string else 'users_' ~ column }},
+        {%- for column in figures + qualities + counts + grounds %}
+        null as {{ column }},
         {%- endfor %}
-        null as average_users_28,
-        null as average_weekday_users_28,
-        null as is_working,
-        {%- for days in [1] + windows %}
-        null as is_known_{{ days }},
-        {%- endfor %}
-        null as is_final,
-        null as source_count,
-        null as complete_count,
-        null as complete_day_count,
-        null as sources,
         null as counted_as
     from known_days
     where usage_date >= recount_from

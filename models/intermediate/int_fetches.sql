@@ -44,15 +44,14 @@ unread as (
         fetches.outcome,
         fetches.expected_lag_seconds,
         fetches.restate_days,
-        case when fetches.window_started_at < fetches.window_ended_at then fetches.window_started_at end
-            as window_started_at,
-        case when fetches.window_started_at < fetches.window_ended_at then fetches.window_ended_at end
-            as window_ended_at,
+        {%- for bound in ['window_started_at', 'window_ended_at'] %}
+        case when fetches.window_started_at < fetches.window_ended_at then fetches.{{ bound }} end as {{ bound }},
+        {%- endfor %}
         fetches.complete_through,
         fetches.fetched_at,
         fetches.batch_id
     from fetches
-    {%- if is_incremental() %}
+    {% if is_incremental() -%}
     left join read_up_to
         on fetches.connector = read_up_to.connector
     where fetches.batch_id > coalesce(read_up_to.batch_id, 0)
@@ -60,6 +59,17 @@ unread as (
 
 ),
 
+{% if is_incremental() -%}
+streams as (
+
+    select distinct
+        connection_id,
+        stream
+    from unread
+
+),
+
+{% endif -%}
 asked as (
 
     select
@@ -84,12 +94,7 @@ asked as (
         known.batch_id,
         case when known.window_started_at is null then 0 else 1 end as has_span
     from known
-    inner join (
-        select distinct
-            connection_id,
-            stream
-        from unread
-    ) as streams
+    inner join streams
         on known.connection_id = streams.connection_id and known.stream = streams.stream
     {%- endif %}
 

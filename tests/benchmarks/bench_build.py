@@ -101,7 +101,7 @@ PAGES = {
     "who uses what": (
         """
         select person_id, app_id, last_used_date, active_days_30 from analytics.user_app_usage
-        where org_id = 'org-1'
+        where org_id = 'org-1' and last_used_date is not null
         order by person_id, app_id
         """,
         """

@@ -16,15 +16,15 @@ final as (
         app_id,
         person_class,
         usage_date,
-        case when is_known_1 then user_count end as dau,
-        case when is_known_7 then users_7 end as wau,
-        {%- for days in [28, 30, 90] %}
-        case when is_known_{{ days }} then users_{{ days }} end as mau_{{ days }},
-        {%- endfor %}
+        dau,
+        wau,
+        mau_28,
+        mau_30,
+        mau_90,
         is_final,
-        complete_day_count < 28 as is_partial,
-        is_known_1 as usage_known,
-        cast(complete_count as double precision) / nullif(source_count, 0) as data_complete_ratio,
+        is_partial,
+        usage_known,
+        data_complete_ratio,
         sources,
         {{ definition_version() }} as definition_version
     from class_days
