@@ -2,7 +2,7 @@
 
 {%- set windows = [7, 28, 30, 90] %}
 {%- set users = 'org_id, app_id, person_class' %}
-{%- set seen = 'all_apps.first_seen_on' %}
+{%- set seen = 'apps.first_seen_on' %}
 {%- set first_day = 'greatest(' ~ seen ~ ', recounted.recount_from)' if is_incremental() else seen %}
 {%- set averages = {'stickiness': 'average_users_28', 'stickiness_weekdays': 'average_weekday_users_28'} %}
 {%- set figures = ['dau', 'wau', 'mau_28', 'mau_30', 'mau_90', 'stickiness', 'stickiness_weekdays', 'event_count'] %}
@@ -16,7 +16,8 @@ with
 
 apps as (
 
-    select * from {{ ref('int_apps') }}
+    select * from {{ ref('int_app_inputs') }}
+    where first_seen_on <= expected_as_of_date
 
 ),
 
@@ -44,105 +45,9 @@ calendar as (
 
 ),
 
-orgs as (
-
-    select * from {{ ref('int_orgs') }}
-
-),
-
 holidays as (
 
     select * from {{ ref('stg_product__org_holidays') }}
-
-),
-
--- what all days of an app are counted with, but the uses and the newest days: where it is another, all are counted anew
-holidays_of_orgs as (
-
-    select
-        org_id,
-        {{ dbt.listagg('cast(holiday_on as varchar(10))', "','", 'order by holiday_on') }} as holidays
-    from holidays
-    group by 1
-
-),
-
-missing_days as (
-
-    select
-        connection_id,
-        {{ dbt.listagg('cast(usage_date as varchar(10))', "','", 'order by usage_date') }} as missing
-    from (
-        select distinct
-            source_days.connection_id,
-            source_days.usage_date
-        from source_days
-        inner join app_sources
-            on
-                source_days.connection_id = app_sources.connection_id
-                and source_days.usage_date < app_sources.complete_on
-        where not source_days.is_complete
-    ) as days
-    group by 1
-
-),
-
-told as (
-
-    select
-        app_sources.org_id,
-        app_sources.app_id,
-        app_sources.connection_id || ' ' || app_sources.connector
-        || ' ' || coalesce(cast(app_sources.starts_on as varchar(10)), '')
-        -- of one that told until lately, its end is among the newest days
-        || ' ' || case
-            when app_sources.complete_on >= apps.expected_as_of_date - 7 then ''
-            else coalesce(cast(app_sources.complete_on as varchar(10)), 'nothing')
-        end
-        || ' ' || md5(coalesce(missing_days.missing, '')) as source_told
-    from app_sources
-    inner join apps
-        on app_sources.org_id = apps.org_id and app_sources.app_id = apps.app_id
-    left join missing_days
-        on app_sources.connection_id = missing_days.connection_id
-
-),
-
-told_of_apps as (
-
-    select
-        org_id,
-        app_id,
-        {{ dbt.listagg('source_told', "','", 'order by source_told') }} as sources_told
-    from told
-    group by 1, 2
-
-),
-
-all_apps as (
-
-    select
-        apps.org_id,
-        apps.app_id,
-        apps.first_seen_on,
-        apps.expected_as_of_date,
-        apps.restate_days,
-        orgs.working_days,
-        {{ local_date(now(), 'orgs.time_zone') }} as today,
-        md5(
-            {{ definition_version() }} || ' {{ var('min_complete_ratio') }} '
-            || cast(apps.first_seen_on as varchar(10)) || ' ' || cast(apps.restate_days as varchar(20))
-            || ' ' || orgs.working_days || ' ' || coalesce(holidays_of_orgs.holidays, '')
-            || ' ' || coalesce(told_of_apps.sources_told, '')
-        ) as counted_as
-    from apps
-    inner join orgs
-        on apps.org_id = orgs.org_id
-    left join holidays_of_orgs
-        on apps.org_id = holidays_of_orgs.org_id
-    left join told_of_apps
-        on apps.org_id = told_of_apps.org_id and apps.app_id = told_of_apps.app_id
-    where apps.first_seen_on <= apps.expected_as_of_date
 
 ),
 
@@ -168,18 +73,18 @@ recounted as (
         min(recount_from) as recount_from
     from (
         select
-            coalesce(all_apps.org_id, known_apps.org_id) as org_id,
+            coalesce(apps.org_id, known_apps.org_id) as org_id,
             case
-                when known_apps.app_id is null then all_apps.first_seen_on
-                when known_apps.counted_as = all_apps.counted_as
+                when known_apps.app_id is null then apps.first_seen_on
+                when known_apps.counted_as = apps.counted_as
                     then
-                        least(known_apps.last_date, all_apps.expected_as_of_date)
-                        - cast(greatest(all_apps.restate_days, 7) + 2 as integer)
+                        least(known_apps.last_date, apps.expected_as_of_date)
+                        - cast(greatest(apps.restate_days, 7) + 2 as integer)
                 else cast('1999-12-31' as date)
             end as recount_from
-        from all_apps
+        from apps
         full outer join known_apps
-            on all_apps.org_id = known_apps.org_id and all_apps.app_id = known_apps.app_id
+            on apps.org_id = known_apps.org_id and apps.app_id = known_apps.app_id
         union all
         select
             org_id,
@@ -217,12 +122,12 @@ steps_to_count as (
 apps_to_count as (
 
     select
-        all_apps.*,
+        apps.*,
         {{ first_day }} as count_from
-    from all_apps
+    from apps
     {% if is_incremental() -%}
     inner join recounted
-        on all_apps.org_id = recounted.org_id
+        on apps.org_id = recounted.org_id
     {%- endif %}
 
 ),
