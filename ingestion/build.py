@@ -129,7 +129,7 @@ class Builder:
 
     def _table(self, model: str) -> str:
         assert self._manifest is not None
-        return str(self._manifest.nodes[f"model.app_usage.{model}"].relation_name)
+        return str(self._manifest.nodes[f"model.usage_warehouse.{model}"].relation_name)
 
     def _common(self) -> list[str]:
         settings = self._settings

@@ -365,7 +365,7 @@ def test_check_says_what_a_change_would_add_and_refuses_what_it_would_break(ran:
     same = ran.site.command("app-usage", "check")
     assert (same.returncode, same.stdout) == (0, "the published tables stay as they are\n"), same.stderr
     manifest = json.loads((ran.site.home / "published" / "manifest.json").read_text())
-    columns = manifest["nodes"]["model.app_usage.org_usage"]["columns"]
+    columns = manifest["nodes"]["model.usage_warehouse.org_usage"]["columns"]
     columns["was_there"] = {"name": "was_there", "data_type": "text"}
     del columns["wau"]
     columns["dau"]["data_type"] = "text"
@@ -436,7 +436,7 @@ def test_the_docs_show_a_table_and_its_feature_in_a_browser_and_ask_nobody_else(
     try:
         wait_until(lambda: can_connect(port), seconds=600)
         assert "Who uses which SaaS app" in looked_at("overview")
-        told = looked_at("model/model.app_usage.user_app_usage")
+        told = looked_at("model/model.usage_warehouse.user_app_usage")
         for words in ("One row per customer, person and app", "days_since_last_used", "as_of_date - last_used_date"):
             assert words in told
         feature = "The product's page of a person and of an app's users"
