@@ -26,12 +26,35 @@
 
 {# A short text that changes when the content of a seed does: seeds decide what the past counts as. #}
 {% macro version_of_seeds(seeds) %}
+    {%- set ids = [] -%}
+    {%- for seed in seeds -%}
+        {%- do ids.append('seed.' ~ project_name ~ '.' ~ seed) -%}
+    {%- endfor -%}
+    {{ return(version_of(ids)) }}
+{% endmacro %}
+
+
+{# The same of the code of the model at hand and of all that it is made of, but of what is staged: that is kept. #}
+{% macro version_of_code() %}
+    {%- set ids = [model.unique_id] -%}
+    {%- for id in ids if execute and model.resource_type == 'model' -%}
+        {%- for parent in graph.nodes[id].depends_on.nodes if parent.startswith('model.') and parent not in ids -%}
+            {%- if graph.nodes[parent].fqn[1] != 'staging' -%}
+                {%- do ids.append(parent) -%}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {{ return(version_of(ids)) }}
+{% endmacro %}
+
+
+{% macro version_of(ids) %}
     {%- if not execute or model.resource_type == 'unit_test' -%}
         {{ return('') }}
     {%- endif -%}
     {%- set checksums = [] -%}
-    {%- for seed in seeds -%}
-        {%- do checksums.append(graph.nodes['seed.' ~ project_name ~ '.' ~ seed].checksum.checksum) -%}
+    {%- for id in ids | sort -%}
+        {%- do checksums.append(graph.nodes[id].checksum.checksum) -%}
     {%- endfor -%}
     {{ return(local_md5(checksums | join)[:8]) }}
 {% endmacro %}

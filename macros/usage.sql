@@ -78,9 +78,13 @@
 {% endmacro %}
 
 
-{# Changes when what is counted as whose use of which app, and on which day, does: then every day is counted anew. #}
+{#
+    Changes when what is counted as whose use of which app, and on which day, does, and when the models that count it are
+    edited: then every day is counted anew. What a macro or a staging model says otherwise it cannot see.
+#}
 {% macro definition_of_usage() %}
-    {{ return(var('metrics_version') ~ '.' ~ version_of_seeds(['app_catalog', 'activity_types', 'time_zones'])) }}
+    {%- set seeds = version_of_seeds(['app_catalog', 'activity_types', 'time_zones']) -%}
+    {{ return(var('metrics_version') ~ '.' ~ seeds ~ version_of_code()) }}
 {% endmacro %}
 
 
@@ -306,9 +310,10 @@
     are silent has the as-of date of when they were not.
 #}
 {% macro within_last_days(days, column='usage_date', condition='1 = 1') %}
-    {%- if execute and can_introspect() and exists(ref('int_apps')) -%}
+    {%- set apps = ref('int_apps') -%}
+    {%- if execute and can_introspect() and exists(apps) -%}
         {%- set as_of_date = run_query(
-            "select min(as_of_date) from " ~ ref('int_apps') ~ " where " ~ condition
+            "select min(as_of_date) from " ~ apps ~ " where " ~ condition
         ).columns[0].values()[0] -%}
         {%- if as_of_date is not none -%}
             {{ return(column ~ " > cast('" ~ (as_of_date - modules.datetime.timedelta(days=days)) ~ "' as date)") }}

@@ -329,6 +329,20 @@ def test_whom_the_product_deletes_keeps_the_past_without_a_name_and_has_left(on_
     assert on_duckdb.rows(*person) == [("alice@acme.com", "Alice", "human", None)]
 
 
+def test_a_leaver_whom_the_product_deletes_stays_one_who_left_when_hr_had_said(on_duckdb: Warehouse) -> None:
+    left = employee("acme", "alice", left_on=date(2026, 1, 10))
+    on_duckdb.land("product", "p1", {"orgs": [org("acme")], "employees": [left, employee("acme", "bob")]})
+    on_duckdb.land("google_workspace", *next(arrivals()))
+    findings = "analytics.offboarded_access", "person_id", "severity", "left_on", "evidence_at"
+    on_duckdb.build(of="offboarded_access dim_people")
+    found = on_duckdb.rows(*findings)
+    assert found == [("alice", 1, date(2026, 1, 10), utc("2026-01-12 18:00"))]
+
+    on_duckdb.land("product", "p2", {"orgs": [org("acme")], "employees": [employee("acme", "bob")]})
+    on_duckdb.build(of="offboarded_access dim_people")
+    assert on_duckdb.rows(*findings) == found
+
+
 def test_a_vendor_of_whose_events_nobody_says_what_is_a_use_stops_the_build(on_duckdb: Warehouse) -> None:
     land_people(on_duckdb)
     log = fetches("zoom", "acme-zoom", "acme", start="2026-01-01 00:00", at="2026-01-20 12:00")
@@ -427,8 +441,8 @@ def test_a_template_sees_what_dbt_alone_would_show_it(tmp_path: Path) -> None:
         ).stdout
         for prepare in ("pass", spare)
     )
-    assert "log: macro.app_usage.log, " in alone
-    assert "trailing: macro.app_usage.trailing, " in alone
+    assert "log: macro.usage_warehouse.log, " in alone
+    assert "trailing: macro.usage_warehouse.trailing, " in alone
     assert spared == alone
 
 
@@ -530,6 +544,35 @@ def test_an_edited_seed_counts_for_the_past_at_the_next_build(tmp_path: Path) ->
     seed.write_text(text, encoding="utf-8")
     warehouse.build(of="fct_app_usage_daily")
     assert warehouse.query(counted) == [(0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("edited", "written", "is_written"),
+    [
+        ("int_app_class_days", "counted.*,\n", "counted.*,\n        10 * counted.dau as figure,\n"),
+        ("int_events", "select * from placed", "select * exclude (event_count), 10 as event_count from placed"),
+    ],
+)
+def test_an_edited_model_counts_the_past_anew_at_the_next_build(
+    tmp_path: Path, edited: str, written: str, is_written: str
+) -> None:
+    """A new column would else be null, which means unknown, of all days that no load touches again."""
+    project = copy_project(tmp_path / "project")
+    warehouse = Warehouse(tmp_path / "home", project=project)
+    land_people(warehouse)
+    warehouse.land("google_workspace", *next(arrivals()))
+    warehouse.build(of="app_usage_daily")
+    days = "analytics_intermediate.int_app_class_days where dau is not null"
+    before = warehouse.rows(days, "usage_date", "dau * 10")
+    assert len(before) > 60
+
+    [model] = project.glob(f"models/**/{edited}.sql")
+    sql = model.read_text(encoding="utf-8")
+    assert sql.count(written) == 1
+    model.write_text(sql.replace(written, is_written), encoding="utf-8")
+    warehouse.build(of="app_usage_daily")
+    figure = "figure" if edited == "int_app_class_days" else "event_count"
+    assert warehouse.rows(days, "usage_date", figure) == before
 
 
 def test_a_breaking_change_is_a_second_version_beside_the_first(tmp_path: Path) -> None:

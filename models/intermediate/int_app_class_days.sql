@@ -58,7 +58,7 @@ known_apps as (
         org_id,
         app_id,
         max(usage_date) as last_date,
-        max(counted_as) as counted_as
+        max(case when definition_version = '{{ version }}' then counted_as end) as counted_as
     from {{ this }}
     where person_class = 'human' and usage_date > (select max(newest.usage_date) - 60 from {{ this }} as newest)
     group by 1, 2

@@ -103,7 +103,7 @@ final as (
         orgs.working_days,
         {{ local_date(now(), 'orgs.time_zone') }} as today,
         md5(
-            {{ definition_version() }} || ' {{ var('min_complete_ratio') }} '
+            '{{ var('min_complete_ratio') }} '
             || cast(apps.first_seen_on as varchar(10)) || ' ' || cast(apps.restate_days as varchar(20))
             || ' ' || orgs.working_days || ' ' || coalesce(holidays_of_orgs.holidays, '')
             || ' ' || coalesce(told_of_apps.sources_told, '')

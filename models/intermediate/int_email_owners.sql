@@ -15,7 +15,10 @@ hashed as (
         org_id,
         md5(user_email) as email_hash,
         person_id,
-        matched_by
+        matched_by,
+        started_on,
+        left_on,
+        garden_leave_from
     from person_emails
 
 )

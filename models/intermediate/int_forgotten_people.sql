@@ -47,9 +47,13 @@ kept as (
         unlisted.email_hash,
         unlisted.person_id,
         unlisted.matched_by,
-        {{ local_date('unlisted.missed_at', 'time_zones.time_zone') }} as left_on,
+        unlisted.garden_leave_from,
+        -- who left before, and was not hired again, did not leave when HR's row went
+        case when unlisted.left_on < unlisted.started_on then null else unlisted.left_on end as told_left_on,
+        {{ local_date('unlisted.missed_at', 'time_zones.time_zone') }} as missed_on,
         row_number() over (
-            partition by unlisted.org_id, unlisted.email_hash order by unlisted.missed_at desc, unlisted.person_id asc
+            partition by unlisted.org_id, unlisted.email_hash
+            order by unlisted.missed_at desc, unlisted.dbt_valid_from desc, unlisted.person_id asc
         ) as recency
     from unlisted
     {{ join_time_zone('time_zones', 'unlisted.org_id', 'unlisted.missed_at') }}
@@ -64,7 +68,8 @@ final as (
         email_hash,
         person_id,
         matched_by,
-        left_on
+        least(coalesce(told_left_on, missed_on), missed_on) as left_on,
+        garden_leave_from
     from kept
     where recency = 1
 

@@ -36,6 +36,14 @@ role_names as (
 
 ),
 
+providers as (
+
+    select distinct connection_id
+    from accounts
+    where user_name like '%@%'
+
+),
+
 -- an account that is listed for several apps is one account; the app's own listing says most about it
 listed as (
 
@@ -75,7 +83,11 @@ keys as (
         org_id,
         connector,
         coalesce(max(user_email), max(case when account_key like '%@%' then account_key end)) as user_email,
-        null as app_id,
+        -- of a vendor that lists nobody; an identity provider's accounts use others' apps
+        case
+            when min(app_id) = max(app_id) and connection_id not in (select providers.connection_id from providers)
+                then min(app_id)
+        end as app_id,
         case min(actor_kind) when 'service' then 'service' when 'external' then 'external' end as account_kind,
         account_key,
         3 as trust
@@ -117,21 +129,42 @@ owners as (
 
 ),
 
--- the identity provider says which of its users has which name in an app
-provided as (
+-- the identity provider says which of its users has which name in an app, of several the last who may still log in
+ranked_logins as (
 
     select
         logins.org_id,
         logins.app_id,
         lower(trim(logins.user_name)) as user_email,
-        min(owners.person_id) as person_id
+        owners.person_id,
+        row_number() over (
+            partition by logins.org_id, logins.app_id, lower(trim(logins.user_name))
+            order by
+                case
+                    when logins.is_gone or logins.account_status in ('suspended', 'deprovisioned') then 1
+                    else 0
+                end asc,
+                logins.valid_from desc nulls last,
+                owners.person_id asc
+        ) as login_rank
     from accounts as logins
     inner join listed as provider_accounts
         on logins.connection_id = provider_accounts.connection_id and logins.account_id = provider_accounts.account_id
     inner join owners
         on provider_accounts.org_id = owners.org_id and provider_accounts.user_email = owners.user_email
     where logins.user_name like '%@%'
-    group by 1, 2, 3
+
+),
+
+provided as (
+
+    select
+        org_id,
+        app_id,
+        user_email,
+        person_id
+    from ranked_logins
+    where login_rank = 1
 
 ),
 

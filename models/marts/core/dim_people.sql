@@ -66,7 +66,7 @@ people as (
         max(left_on) as left_on,
         null as on_leave_from,
         null as on_leave_to,
-        null as garden_leave_from,
+        max(garden_leave_from) as garden_leave_from,
         1 as listing
     from forgotten
     group by 1, 2
