@@ -111,6 +111,10 @@ class Builder:
         if self._manifest is None or stamp != self._stamp:
             self._forget_stale_parse()
             parsed = dbtRunner().invoke(["parse", *self._common()])
+            if not parsed.success and self._saved_parse.exists():
+                # of a model and its exposure that went together, as with a branch, dbt's partial parsing misses one
+                self._saved_parse.unlink()
+                parsed = dbtRunner().invoke(["parse", *self._common()])
             if not parsed.success or parsed.exception is not None:
                 raise BuildError(f"dbt could not read the project: {parsed.exception}")
             self._manifest, self._stamp = cast("Manifest", parsed.result), stamp
@@ -147,11 +151,15 @@ class Builder:
         """What dbt's partial parsing does not see: a new staging folder, which union_vendors() lists while dbt parses,
         and a new snapshot in a file that was there.
         """
-        parsed = self._settings.target_path / "partial_parse.msgpack"
         staging, snapshots = (self._settings.project / name for name in ("models/staging", "snapshots"))
         looked_at = [staging, *(path for path in staging.iterdir() if path.is_dir()), *snapshots.glob("*.yml")]
+        parsed = self._saved_parse
         if parsed.exists() and max(path.stat().st_mtime for path in looked_at) > parsed.stat().st_mtime:
             parsed.unlink()
+
+    @property
+    def _saved_parse(self) -> Path:
+        return self._settings.target_path / "partial_parse.msgpack"
 
     def _read(self, result: dbtRunnerResult) -> Built:
         from dbt_common.invocation import get_invocation_id

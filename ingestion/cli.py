@@ -281,8 +281,8 @@ def check(
         out.print(told, escape(f"{change}"), highlight=False, soft_wrap=True)
     if any(change.is_break for change in found):
         err.print(
-            "Something may read what is gone or other: declare it under meta.publish.drop, or publish it under "
-            "another name beside the old table"
+            "Something may read what is gone or other: once nobody does, declare it under meta.publish.drop; until then"
+            " publish a second version beside the first (README, Add a metric)"
         )
         raise typer.Exit(Exit.FAILED)
     if not found:

@@ -29,7 +29,7 @@ from ingestion.connectors import connectors
 from ingestion.connectors.product import ProductError, make_missing_tables, try_tables
 from ingestion.extract import Extracted, ExtractError, Warehouse, extract, extract_product
 from ingestion.postgres import SUPERUSER, PostgresError, PrivatePostgres
-from ingestion.publish import Change, Generation, PublishError, changes, publish, read_marts
+from ingestion.publish import Change, Generation, PublishError, changes, kept_as_built, publish, read_marts
 from ingestion.publish import status as status_of_product
 from ingestion.sandbox import Options, OptionsError, Sandbox
 from ingestion.sandbox.product import NOT_OURS
@@ -345,8 +345,9 @@ class Flow:
         published = (state or self.published_state) / "manifest.json"
         if not published.exists():
             raise PublishError(f"there is no {published} to compare with: publish once, or name a folder with --state")
-        marts = read_marts(self._builder.parse())
-        found = changes(marts, read_marts(published, is_published=True))
+        manifest = self._builder.parse()
+        marts = read_marts(manifest)
+        found = changes(marts, read_marts(published, is_published=True)) + kept_as_built(manifest, published)
         if state is None:
             names = {mart.name for mart in marts}
             left = [table for table in status_of_product(product_database(self.settings)).tables if table.is_left]

@@ -369,13 +369,17 @@ def test_check_says_what_a_change_would_add_and_refuses_what_it_would_break(ran:
     columns["was_there"] = {"name": "was_there", "data_type": "text"}
     del columns["wau"]
     columns["dau"]["data_type"] = "text"
+    for edited in ("stg_zoom__events", "int_app_steps", "int_days_told"):
+        manifest["nodes"][f"model.usage_warehouse.{edited}"]["checksum"]["checksum"] = "of another text"
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     other = ran.site.invoke("check", "--state", str(tmp_path))
     assert other.exit_code == 1
     assert [" ".join(line.split()) for line in other.stdout.splitlines()] == [
-        "breaks org_usage.dau: bigint, was text",
-        "breaks org_usage.was_there: is gone",
+        "breaks org_usage.dau: bigint, was text; read by 'How many people use any app' of Usage team",
+        "breaks org_usage.was_there: is gone; read by 'How many people use any app' of Usage team",
         "org_usage.wau: a new column, bigint",
+        "stg_zoom__events: is edited, and keeps the rows that it has: `app-usage build --full-refresh --select"
+        " stg_zoom__events+`, and then `app-usage run`, makes them anew",
     ]
     assert "meta.publish.drop" in other.stderr
     nothing = ran.site.invoke("check", "--state", str(tmp_path / "nowhere"))

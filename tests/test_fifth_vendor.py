@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ingestion.build import Builder
 from ingestion.config import Settings
@@ -87,6 +88,35 @@ def test_a_vendor_is_one_python_file_one_staging_folder_and_one_seed_row(new_sit
     assert (bob["active_days_30"], bob["usage_known"], bob["usage_band"]) == (0, True, "not_used")
     days = {key[2]: row["dau"] for key, row in site.published()["app_usage_daily"].items()}
     assert (days[date(2026, 1, 29)], days[date(2026, 1, 30)], days[date(2026, 1, 28)]) == (1, 1, 0)
+
+
+def test_a_model_that_went_with_its_exposure_does_not_stop_what_parses_next(tmp_path: Path) -> None:
+    """As where somebody tries a branch and goes back: dbt's partial parsing remembers the exposure alone."""
+    project = copy_project(tmp_path / "project", data_tests=False)
+    builder = Builder(Settings(project, tmp_path / "home", "duckdb", NOW, is_now_given=False))
+    exposures, described, model = (
+        project / "models" / "marts" / "product" / name
+        for name in ("_product__exposures.yml", "_product__models.yml", "branch.sql")
+    )
+    before = {path: path.read_text(encoding="utf-8") for path in (exposures, described)}
+    builder.parse()
+    model.write_text("select org_id from {{ ref('org_usage') }}", encoding="utf-8")
+    for path, kind, told in (
+        (described, "models", {"name": "branch", "config": {"contract": {"enforced": False}}}),
+        (
+            exposures,
+            "exposures",
+            {"name": "branch", "type": "dashboard", "owner": {"name": "us"}, "depends_on": ["ref('branch')"]},
+        ),
+    ):
+        declared = yaml.safe_load(before[path])
+        declared[kind].append(told)
+        path.write_text(yaml.safe_dump(declared, sort_keys=False), encoding="utf-8")
+    assert "branch" in builder.parse().read_text(encoding="utf-8")
+    model.unlink()
+    for path, text in before.items():
+        path.write_text(text, encoding="utf-8")
+    assert '"branch"' not in builder.parse().read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("newer", ["models/staging", "models/staging/zoom", "snapshots/_snapshots.yml"])

@@ -1,6 +1,6 @@
 """The last step: the marts, as one generation, into the product's PostgreSQL."""
 
-from ingestion.publish.changes import Change, changes
+from ingestion.publish.changes import Change, changes, kept_as_built
 from ingestion.publish.marts import PublishError, read_marts
 from ingestion.publish.oversight import Difference, Status, TableStatus, Verified, migrate, rollback, status, verify
 from ingestion.publish.publication import Canary, Generation, TableResult, publish
@@ -16,6 +16,7 @@ __all__ = [
     "TableStatus",
     "Verified",
     "changes",
+    "kept_as_built",
     "migrate",
     "publish",
     "read_marts",

@@ -77,6 +77,8 @@ class Mart:
     breaker: Breaker = field(default_factory=Breaker)
     canary: int = 100
     drop: tuple[str, ...] = ()
+    readers: tuple[str, ...] = ()
+    """The exposures that name it, each with its owner."""
 
     @cached_property
     def content(self) -> tuple[Column, ...]:
@@ -94,20 +96,30 @@ def read_marts(manifest: Path, *, is_published: bool = False) -> list[Mart]:
     `is_published`: what was published is not judged again, for nobody can change it any more.
     """
     try:
-        nodes = json.loads(manifest.read_text())["nodes"].values()
+        document = json.loads(manifest.read_text())
     except FileNotFoundError as error:
         raise PublishError(f"dbt has left no {manifest}: run `app-usage build` first") from error
     except ValueError as error:  # a full disk cut it off
         raise PublishError(f"{manifest} cannot be read: run `app-usage build` again") from error
-    published = [node for node in nodes if node["resource_type"] == "model" and _declaration(node) not in (None, False)]
-    return sorted((_mart(node, is_published) for node in published), key=lambda mart: mart.name)
+    readers: dict[str, list[str]] = {}
+    for exposure in document.get("exposures", {}).values():
+        owner, label = exposure["owner"], exposure.get("label") or exposure["name"]
+        for node_id in exposure["depends_on"]["nodes"]:
+            readers.setdefault(node_id, []).append(f"{label!r} of {owner.get('name') or owner.get('email')}")
+    published = {
+        node_id: node
+        for node_id, node in document["nodes"].items()
+        if node["resource_type"] == "model" and _declaration(node) not in (None, False)
+    }
+    marts = (_mart(node, readers.get(node_id, []), is_published) for node_id, node in published.items())
+    return sorted(marts, key=lambda mart: mart.name)
 
 
 def _declaration(node: dict[str, Any]) -> Any:
     return (node["config"].get("meta") or {}).get("publish")
 
 
-def _mart(node: dict[str, Any], is_published: bool) -> Mart:
+def _mart(node: dict[str, Any], readers: Iterable[str], is_published: bool) -> Mart:
     name, declared = node.get("alias") or node["name"], _declaration(node)
     where = f"{node.get('patch_path') or node['original_file_path']}: model {name}"
     if not is_published:
@@ -132,6 +144,7 @@ def _mart(node: dict[str, Any], is_published: bool) -> Mart:
         breaker=Breaker(**declared.get("breaker", {})),
         canary=declared.get("canary", 100),
         drop=tuple(declared.get("drop", ())),
+        readers=tuple(sorted(readers)),
     )
     if mart.key[:1] != ("org_id",):
         raise PublishError(f"{where}: meta.publish.key must begin with org_id, it is {list(mart.key)}")
