@@ -62,6 +62,7 @@ counted as (
     group by 1, 2, 3, 4, 5, 6
     {%- if is_incremental() %}
     union all
+    -- not kept: by it replace_days knows that the day was counted, if nothing is left on it
     select
         org_id,
         null as app_id,

@@ -435,6 +435,7 @@ counted as (
     from judged
     {%- if is_incremental() %}
     union all
+    -- not kept: by it replace_days knows that the day was counted, if nothing is left on it
     select
         org_id,
         null as app_id,

@@ -138,6 +138,7 @@ recounted_days as (
     inner join recounted
         on counted.org_id = recounted.org_id and counted.usage_date >= recounted.recount_from
     union all
+    -- not kept: by it replace_days knows that the day was counted, if nothing is left on it
     select
         known.org_id,
         null as app_id,

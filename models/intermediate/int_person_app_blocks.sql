@@ -49,6 +49,7 @@ counted as (
     group by usage.org_id, usage.app_id, accounts.person_id, usage.block_start_date
     {%- if is_incremental() %}
     union all
+    -- not kept: by it replace_days knows that the day was counted, if nothing is left on it
     select
         org_id,
         null as app_id,

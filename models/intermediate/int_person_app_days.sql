@@ -73,6 +73,7 @@ person_days as (
     group by org_id, app_id, person_id, usage_date
     {%- if is_incremental() %}
     union all
+    -- not kept: by it replace_days knows that the day was counted, if nothing is left on it
     select
         org_id,
         null as app_id,

@@ -107,6 +107,7 @@ counted as (
     group by org_id, app_id, connection_id, connector, account_key, usage_date
     {%- if is_incremental() %}
     union all
+    -- not kept: by it replace_days knows that the day was counted, if nothing is left on it
     select
         org_id,
         null as app_id,
