@@ -8,9 +8,10 @@ The setting `url` is a folder: `s3://bucket/prefix/`, `gs://bucket/prefix/`, `fi
 it, `endpoint_url` and `region` say where S3 is, `anonymous` is for a public bucket. `columns` says where the common
 event shape is in a record, as JSON paths; `""` is for what records do not have, and without an `id` a record is known
 by all of its content. `values` holds what is the same in every record, for instance `app_name`. `time_format` is `iso`,
-`naive` (in the setting `time_zone`) or `epoch_s`, `epoch_ms`, `epoch_us`. `complete_from` says since when the files
-hold every event; otherwise that is so since the first one came. `lag_hours` (1) is how old an event is at most when its
-file comes.
+`naive` (in the setting `time_zone`) or `epoch_s`, `epoch_ms`, `epoch_us`. An `outcome` is a success as `success`,
+`succeeded`, `successful`, `ok`, `allow`, `allowed` or `true`, and a failure as anything else. `complete_from` says
+since when the files hold every event; otherwise that is so since the first one came. `lag_hours` (1) is how old an
+event is at most when its file comes.
 
 A connection of any vendor may have such a folder too, `[connections.settings.files.<stream>]` with the same settings:
 its events are then also read from there, in the vendor's own form (`record` is the JSON path of the vendor's record,

@@ -31,7 +31,7 @@ renamed as (
         action as event_code,
         case
             when lower(result) = 'success' then 'success'
-            when lower(result) in ('failure', 'failed') then 'failure'
+            when result is not null then 'failure'
             else 'unknown'
         end as status,
         ip_address,

@@ -34,7 +34,7 @@ renamed as (
         event_type as event_code,
         case
             when result = 'success' then 'success'
-            when result in ('denied', 'failure', 'error', 'fraud') then 'failure'
+            when result is not null then 'failure'
             else 'unknown'
         end as status,
         ip_address,

@@ -39,8 +39,7 @@ renamed as (
         case
             when lower(outcome) in ('success', 'succeeded', 'successful', 'ok', 'allow', 'allowed', 'true')
                 then 'success'
-            when lower(outcome) in ('failure', 'failed', 'fail', 'error', 'deny', 'denied', 'blocked', 'false')
-                then 'failure'
+            when outcome <> '' then 'failure'
             else 'unknown'
         end as status,
         ip_address,

@@ -36,7 +36,7 @@ renamed as (
         event_type as event_code,
         case
             when outcome in ('SUCCESS', 'ALLOW') then 'success'
-            when outcome in ('FAILURE', 'DENY') then 'failure'
+            when outcome is not null then 'failure'
             else 'unknown'
         end as status,
         ip_address,

@@ -43,7 +43,7 @@ sign_in_attempts_renamed as (
         category as event_code,
         case
             when category in ('success', 'firewall_reported_success') then 'success'
-            when category like '%failed' then 'failure'
+            when category is not null then 'failure'
             else 'unknown'
         end as status,
         ip_address,

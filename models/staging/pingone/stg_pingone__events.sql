@@ -43,7 +43,7 @@ renamed as (
         action_type as event_code,
         case
             when result_status = 'SUCCESS' then 'success'
-            when result_status in ('FAILED', 'FAILURE') then 'failure'
+            when result_status is not null then 'failure'
             else 'unknown'
         end as status,
         cast(null as varchar(256)) as ip_address,

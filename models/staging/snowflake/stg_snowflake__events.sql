@@ -29,7 +29,11 @@ renamed as (
         'Snowflake' as app_name,
         'direct' as source_kind,
         event_type as event_code,
-        case is_success when 'YES' then 'success' when 'NO' then 'failure' else 'unknown' end as status,
+        case
+            when is_success = 'YES' then 'success'
+            when is_success is not null then 'failure'
+            else 'unknown'
+        end as status,
         ip_address,
         nullif(trim(coalesce(client_type, '') || ' ' || coalesce(client_version, '')), '') as user_agent,
 
