@@ -778,7 +778,8 @@ class Recount:
     def shadow_apps(self) -> dict[tuple[str, str], Row]:
         """A row per app that nobody approved and that people use, or have granted something."""
         product, rows = self.truth.product, {}
-        states = {(row["org_id"], row["app_id"]): row["state"] for row in product["app_states"]}
+        decided = (row for row in product["app_states"] if row["changed_at"] <= self.now)
+        states = {(row["org_id"], row["app_id"]): row["state"] for row in decided}
         bought = {(row["org_id"], row["app_id"]) for row in product["app_contracts"]}
         for key, usage in self.app_usage.items():
             state = states.get(key) or ("" if key in bought else "discovered")

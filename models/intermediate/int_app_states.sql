@@ -16,7 +16,11 @@ ranked as (
         changed_at,
         row_number() over (partition by org_id, app_id order by changed_at desc nulls last, app_state asc) as recency
     from app_states
-    where org_id is not null and app_id is not null
+    where
+        org_id is not null
+        and app_id is not null
+        -- what is decided for a day to come is not so yet
+        and (changed_at <= {{ now() }} or changed_at is null)
 
 ),
 
