@@ -780,9 +780,12 @@ class Recount:
         product, rows = self.truth.product, {}
         decided = (row for row in product["app_states"] if row["changed_at"] <= self.now)
         states = {(row["org_id"], row["app_id"]): row["state"] for row in decided}
-        bought = {(row["org_id"], row["app_id"]) for row in product["app_contracts"]}
+        paid_to: dict[tuple[str, str], date] = defaultdict(lambda: date.min)
+        for row in product["app_contracts"]:
+            key = row["org_id"], row["app_id"]
+            paid_to[key] = max(paid_to[key], row["ends_on"] or date.max)
         for key, usage in self.app_usage.items():
-            state = states.get(key) or ("" if key in bought else "discovered")
+            state = states.get(key) or ("" if paid_to[key] >= usage["as_of_date"] else "discovered")
             kind = None
             if any(self._last_days(*key, usage["as_of_date"], 30)):
                 kind = "closed_but_used" if state in ("need_to_close", "closed") else "in_use"

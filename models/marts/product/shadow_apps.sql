@@ -46,9 +46,13 @@ contracts as (
 bought as (
 
     select distinct
-        org_id,
-        app_id
+        contracts.org_id,
+        contracts.app_id
     from contracts
+    inner join apps
+        on contracts.org_id = apps.org_id and contracts.app_id = apps.app_id
+    -- one that is still to begin is a decision, too
+    where contracts.ends_on >= apps.as_of_date or contracts.ends_on is null
 
 ),
 
@@ -106,7 +110,7 @@ judged as (
         app_usage.org_id,
         app_usage.app_id,
         app_usage.app_name,
-        -- nobody has decided about an app that nobody has named
+        -- nobody has decided about an app that nobody has named, or buys any more
         coalesce(states.app_state, case when bought.app_id is null then 'discovered' end) as app_state,
         coalesce(used.user_count, 0) as user_count,
         granted.app_id is not null as is_granted,
