@@ -91,14 +91,19 @@
 {#
     The states of every record of a listing: what it was, from when to when. Landing holds a row per change and a
     tombstone when a complete listing no longer had the record; a tombstone may carry nothing but its key, so a record
-    that is gone keeps the values that were last known. What the first listing shows was there before it.
+    that is gone keeps the values that were last known. What the first complete listing shows, or one that broke off
+    before it, was there before: only a listing that knew of everybody tells who is new to the next one.
 #}
 {% macro record_states(connector, table) %}
     (
         select
             spans.*,
             case
-                when spans.began_at = spans.first_listed_at and not spans.has_gone then cast('2000-01-01' as timestamp)
+                when
+                    not spans.has_gone
+                    and spans.fetched_at = spans.first_shown_at
+                    and (spans.first_shown_at <= spans.all_listed_at or spans.all_listed_at is null)
+                    then cast('2000-01-01' as timestamp)
                 else spans.began_at
             end as valid_from,
             spans.ended_at as valid_to
@@ -111,7 +116,12 @@
             from (
                 select
                     landed.*,
-                    min(landed.fetched_at) over (partition by landed.connection_id) as first_listed_at,
+                    min(landed.fetched_at) over (
+                        partition by landed.connection_id, landed.record_id
+                    ) as first_shown_at,
+                    min(case when landed.is_complete_listing then landed.fetched_at end) over (
+                        partition by landed.connection_id
+                    ) as all_listed_at,
                     lead(landed.fetched_at) over ({{ one_after_the_other() }}) as next_at,
                     lead(coalesce(landed.is_gone, false)) over ({{ one_after_the_other() }}) as goes_next,
                     min(case when not coalesce(landed.is_gone, false) then landed.fetched_at end) over (

@@ -209,6 +209,26 @@ def test_what_breaks_no_rule_is_counted_beside_contracts_that_do(on_duckdb: Ware
     assert left == [("ann", None), ("bo", ever), ("cy", date(2030, 12, 31))]
 
 
+def test_a_first_listing_that_breaks_off_makes_nobody_new_to_the_next_one(on_duckdb: Warehouse) -> None:
+    """bo, whom only the second listing shows, was there before it as ann was; cy is new to the third."""
+    product(on_duckdb, "p1", contract("acme", "google_workspace", PLAN, 4, "365.00"))
+    whole = {"ann": False, "bo": True, "cy": True}
+    for hour, (name, is_complete) in enumerate(whole.items(), 12):
+        at = f"2026-01-20 {hour}:00"
+        shown = {"is_complete_listing": is_complete}
+        changes = listing(at, [user(name, at, **shown)], [held(name, at, **shown)])
+        on_duckdb.land("google_workspace", f"g{hour}", changes)
+    on_duckdb.land("google_workspace", "g15", listing("2026-01-25 12:00"))
+    on_duckdb.build(of=SEATS)
+    assert on_duckdb.rows("analytics.license_seats", "user_email", "seat_state", "assigned_on") == [
+        ("ann@acme.com", "idle", date(2025, 10, 1)),
+        ("bo@acme.com", "idle", date(2025, 10, 1)),
+        ("cy@acme.com", "grace", date(2026, 1, 20)),
+    ]
+    days = on_duckdb.rows("analytics.fct_license_days", "license_date", "assigned")
+    assert days == [(date(2026, 1, day), 2 if day < 20 else 3) for day in range(1, 25)]
+
+
 def test_a_seat_behind_a_source_that_fails_is_unknown_and_costs_nothing(on_duckdb: Warehouse) -> None:
     product(on_duckdb, "p1", contract("acme", "google_workspace", PLAN, 1, "365.00"))
     at = "2026-01-10 12:00"
