@@ -45,7 +45,6 @@ people as (
 contracts as (
 
     select * from {{ ref('int_contract_versions') }}
-    where known_to is null
 
 ),
 
@@ -267,6 +266,8 @@ costs as (
     where
         contracts.starts_on <= apps.as_of_date
         and coalesce(contracts.ends_on >= apps.as_of_date, true)
+        and coalesce(contracts.known_from <= apps.as_of_date, true)
+        and coalesce(contracts.known_to >= apps.as_of_date, true)
     group by 1, 2
 
 ),
