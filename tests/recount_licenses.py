@@ -29,6 +29,7 @@ class Seat(NamedTuple):
     app_id: str
     license_name: str
     account: TrueAccount
+    days: frozenset[date]  # of the as-of day's month: those on which it goes by the name
 
 
 class LicenseRecount(Recount):
@@ -45,22 +46,41 @@ class LicenseRecount(Recount):
                 found[row["license_name"]].append(row)
         return found
 
-    def _license(self, account: TrueAccount) -> str | None:
-        """The licence that an account holds, by its contract's name. Free ones are none."""
-        bought = self._contracts(account.org_id, account.app_id, self._last_day(account.org_id, account.app_id))
+    def _listed_license(self, account: TrueAccount) -> str | None:
+        """What an account's listing says that it holds. Free licences are none."""
         if account.app_id == account.connector == "slack":
             is_member = account.account_kind not in ("service", "external") and not account.closed_at
             is_billed = any(self.now - e.occurred_at < BILLED_FOR for e in self._own_events(account, BILLED_AFTER))
-            held = "Billed" if is_member and is_billed else None
-        elif account.app_id in ("zoom", "google_workspace") and account.app_id == account.connector:
-            held = account.license_name if account.license_name != "basic" else None
-        elif account.app_id in ("zoom", "slack") and account.app_id in self._own_apps(account.org_id):
+            return "Billed" if is_member and is_billed else None
+        if account.app_id in ("zoom", "google_workspace") and account.app_id == account.connector:
+            return account.license_name if account.license_name != "basic" else None
+        if account.app_id in ("zoom", "slack") and account.app_id in self._own_apps(account.org_id):
             return None  # the app's own listing names who holds a licence; Okta's assignments do not
-        else:
-            held = "the only one there is" if not account.closed_at else None
-        if held is None or held in bought:
-            return held
-        return next(iter(bought)) if len(bought) == 1 else None
+        return "the only one there is" if not account.closed_at else None
+
+    def _licenses(self, account: TrueAccount) -> dict[date, str]:
+        """Day -> the licence that an account holds, by the name of its contract, or of the only one on the day."""
+        listed = self._listed_license(account)
+        if listed is None:
+            return {}
+        named, only = self._contract_names[account.org_id, account.app_id]
+        return dict.fromkeys(only, listed) if listed in named else {day: n for day, n in only.items() if n}
+
+    @cached_property
+    def _contract_names(self) -> dict[tuple[str, str], tuple[set[str], dict[date, str | None]]]:
+        """App -> the names of its contracts, and of the only one on each day of the month, else on the as-of day."""
+        found = {}
+        for org_id, app_id in {(account.org_id, account.app_id) for account in self.truth.accounts}:
+            as_of = self._last_day(org_id, app_id)
+            last = list(self._contracts(org_id, app_id, as_of))
+            only: dict[date, str | None] = {}
+            for day in (as_of.replace(day=n) for n in range(1, as_of.day + 1)):
+                bought = list(self._contracts(org_id, app_id, day))
+                only[day] = None if len(last) != 1 else bought[0] if len(bought) == 1 else last[0]
+            rows = self.truth.product["app_contracts"]
+            named = {row["license_name"] for row in rows if (row["org_id"], row["app_id"]) == (org_id, app_id)}
+            found[org_id, app_id] = (named, only)
+        return found
 
     def _own_apps(self, org_id: str) -> set[str]:
         return {account.app_id for account in self.truth.accounts if account.org_id == org_id and is_own(account)}
@@ -75,9 +95,11 @@ class LicenseRecount(Recount):
     def seats(self) -> list[Seat]:
         found = []
         for account in self.truth.accounts:
-            license_name = self._license(account)
-            if license_name is not None:
-                found.append(Seat(account.org_id, account.app_id, license_name, account))
+            days: dict[str, set[date]] = defaultdict(set)
+            for day, license_name in self._licenses(account).items():
+                days[license_name].add(day)
+            for license_name, of in days.items():
+                found.append(Seat(account.org_id, account.app_id, license_name, account, frozenset(of)))
         return found
 
     def _assigned_on(self, account: TrueAccount) -> date | None:
@@ -150,7 +172,7 @@ class LicenseRecount(Recount):
 
     def _is_held(self, seat: Seat, day: date) -> bool:
         assigned = self._assigned_on(seat.account)
-        return assigned is None or assigned <= day
+        return day in seat.days and (assigned is None or assigned <= day)
 
     @cached_property
     def license_seats(self) -> dict[tuple[str, str, str, str], Row]:
@@ -187,7 +209,7 @@ class LicenseRecount(Recount):
         for org_id, app_id in apps | {seat[:2] for seat in self.seats}:
             as_of = self._last_day(org_id, app_id)
             bought = self._contracts(org_id, app_id, as_of)
-            held = {seat.license_name for seat in self.seats if seat[:2] == (org_id, app_id)}
+            held = {seat.license_name for seat in self.seats if seat[:2] == (org_id, app_id) and as_of in seat.days}
             for name in bought.keys() | held:
                 rows[org_id, app_id, name] = self._utilization(org_id, app_id, name, as_of)
         return rows

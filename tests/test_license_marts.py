@@ -229,6 +229,29 @@ def test_a_first_listing_that_breaks_off_makes_nobody_new_to_the_next_one(on_duc
     assert days == [(date(2026, 1, day), 2 if day < 20 else 3) for day in range(1, 25)]
 
 
+def test_a_renewal_under_another_name_leaves_the_days_before_it_as_they_were(on_duckdb: Warehouse) -> None:
+    old = contract("acme", "google_workspace", "Plan 2025", 2, "365.00", ends_on=date(2026, 1, 15))
+    new = contract("acme", "google_workspace", "Plan 2026", 2, "365.00", starts_on=date(2026, 1, 16))
+    product(on_duckdb, "p1", old, new)
+    before, after = "2026-01-14 12:00", "2026-01-20 12:00"
+    names = ("ann", "bo")
+    changes = listing(before, [user(name, before) for name in names], [held(name, before, "Sku") for name in names])
+    on_duckdb.land("google_workspace", "g1", changes)
+    on_duckdb.build(of=SEATS)
+    day = ("license_date", "license_name", "assigned", "unassigned", "wasted_annual_price")
+    told = on_duckdb.rows("analytics.fct_license_days", *day)
+    assert told == [(date(2026, 1, n), "Plan 2025", 2, 0, 2 * 365) for n in range(1, 14)]
+
+    on_duckdb.land("google_workspace", "g2", listing(after))
+    on_duckdb.build(of=SEATS)
+    days = on_duckdb.rows("analytics.fct_license_days", *day)
+    assert days[: len(told)] == told
+    assert [row[:4] for row in days[len(told) :]] == [
+        (date(2026, 1, n), "Plan 2025" if n < 16 else "Plan 2026", 2, 0) for n in range(14, 20)
+    ]
+    assert on_duckdb.rows("analytics.license_seats", "license_name") == [("Plan 2026",)] * 2
+
+
 def test_a_seat_behind_a_source_that_fails_is_unknown_and_costs_nothing(on_duckdb: Warehouse) -> None:
     product(on_duckdb, "p1", contract("acme", "google_workspace", PLAN, 1, "365.00"))
     at = "2026-01-10 12:00"

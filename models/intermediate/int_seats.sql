@@ -210,6 +210,8 @@ named as (
             case when only_licenses.license_key = dated.license_key then only_contracts.license_name end,
             min(trim(dated.license_name)) over (partition by dated.org_id, dated.app_id, dated.license_key)
         ) as license_name,
+        contract_names.license_name is null
+        and coalesce(only_licenses.license_key = dated.license_key, false) as is_only_license,
         dated.connector,
         dated.connection_id,
         dated.stream,

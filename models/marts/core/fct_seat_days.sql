@@ -6,6 +6,12 @@ seats as (
 
 ),
 
+contracts as (
+
+    select * from {{ ref('int_contracts') }}
+
+),
+
 apps as (
 
     select * from {{ ref('int_apps') }}
@@ -91,11 +97,35 @@ months as (
 
 ),
 
+-- a renewal under another name takes no day from the contract that was the only one on it
+only_contracts as (
+
+    select
+        contracts.org_id,
+        contracts.app_id,
+        calendar.calendar_date as seat_date,
+        min(contracts.published_name) as license_name
+    from contracts
+    inner join months
+        on contracts.org_id = months.org_id and contracts.app_id = months.app_id
+    inner join calendar
+        on
+            calendar.calendar_date between months.month_start and months.as_of_date
+            and contracts.starts_on <= calendar.calendar_date
+            and (contracts.ends_on >= calendar.calendar_date or contracts.ends_on is null)
+    group by 1, 2, 3
+    having count(distinct contracts.license_key) = 1
+
+),
+
 held as (
 
     select
         seats.*,
         calendar.calendar_date as seat_date,
+        coalesce(
+            case when seats.is_only_license then only_contracts.license_name end, seats.license_name
+        ) as held_license_name,
         -- at its last day usage is known if nothing is overdue
         case
             when calendar.calendar_date = months.as_of_date then months.expected_as_of_date
@@ -118,6 +148,11 @@ held as (
             calendar.calendar_date between months.month_start and months.as_of_date
             and calendar.calendar_date >= coalesce(seats.held_from, months.month_start)
             and calendar.calendar_date <= coalesce(seats.held_to, months.as_of_date)
+    left join only_contracts
+        on
+            seats.org_id = only_contracts.org_id
+            and seats.app_id = only_contracts.app_id
+            and calendar.calendar_date = only_contracts.seat_date
 
 ),
 
@@ -192,8 +227,8 @@ licenses as (
     select distinct
         org_id,
         app_id,
-        license_name
-    from seats
+        held_license_name as license_name
+    from held
 
 ),
 
@@ -247,7 +282,7 @@ joined as (
     select
         held.org_id,
         held.app_id,
-        held.license_name,
+        held.held_license_name as license_name,
         held.account_id,
         held.seat_date,
         held.person_id,
@@ -309,7 +344,7 @@ joined as (
         on
             held.org_id = settings.org_id
             and held.app_id = settings.app_id
-            and held.license_name = settings.license_name
+            and held.held_license_name = settings.license_name
     left join last_uses
         on
             held.org_id = last_uses.org_id
