@@ -173,7 +173,7 @@ def test_building_one_vendor_alone_loses_nothing_of_another(on_duckdb: Warehouse
         "zoom", "z1", {"fetch_log": fetches("zoom", "acme-zoom", "acme", start="2025-10-01", at="2026-01-20")}
     )
     on_duckdb.land("google_workspace", *loads[0])
-    on_duckdb.build(of=USAGE)
+    on_duckdb.build()
     on_duckdb.land(
         "zoom",
         "z2",
@@ -424,7 +424,7 @@ def test_the_earliest_use_that_is_accepted_is_on_a_day_of_the_calendar(on_duckdb
 def test_a_template_sees_what_dbt_alone_would_show_it(tmp_path: Path) -> None:
     asked = (
         "{% for name in context.keys() | sort %}{{ name }}: {{ (context[name].macro or {}).unique_id }}, {% endfor %}"
-        "{{ app_usage.block_starts_on('day') }} {{ trailing(7) }} {{ dbt.date_trunc('week', 'day') }}"
+        "{{ usage_warehouse.block_starts_on('day') }} {{ trailing(7) }} {{ dbt.date_trunc('week', 'day') }}"
     )
     command = ["--quiet", "compile", "--inline", asked, "--target-path", str(tmp_path / "target")]
     project = copy_project(tmp_path / "project", data_tests=False)
