@@ -173,7 +173,8 @@ class Builder:
             raise BuildError(
                 f"{len(failed)} of {len(results)} models and tests failed, nothing is published:\n"
                 + "\n".join(lines[:20])
-                + f"\nsee {self._settings.home / 'logs' / 'dbt.log'}, or run `uv run dbt build --select {failed[0].node.name}`"
+                + f"\nsee {self._settings.home / 'logs' / 'dbt.log'},"
+                + f" or run `uv run dbt build --select {failed[0].node.name}`"
             )
         return Built(
             invocation_id=get_invocation_id(),
