@@ -22,7 +22,7 @@ import typer
 from rich.markup import escape
 
 from ingestion.config import ConfigError, Settings, parse_instant
-from ingestion.terminal import err, out, print_status, print_summary, shown_progress
+from ingestion.terminal import err, out, print_status, print_summary, print_unguarded, shown_progress
 
 if TYPE_CHECKING:  # dlt and dbt take a second to import: `--help` does without
     from ingestion.flow import Flow
@@ -317,14 +317,17 @@ def verify(target: Target = None) -> None:
         if found.outside:
             told = f"customers outside the canary, whose rows were not compared: {found.outside:,}"
             err.print(f"[yellow]{told}[/]", highlight=False, soft_wrap=True)
+        print_unguarded(err, found.unguarded)
         if found.differing:
             counts = ", ".join(f"{count:,} of {table}" for table, count in found.differing.items())
             advice = "app-usage publish --reread repairs them"
             if found.held:
                 advice = f"{found.held}; app-usage publish --accept --reread gives it what the marts have"
             err.print(f"[bold red]Rows differ:[/] {counts}; {advice}", highlight=False, soft_wrap=True)
+        else:
+            out.print(f"{found.rows:,} published rows are as in the marts", highlight=False)
+        if found.differing or found.unguarded:
             raise typer.Exit(Exit.FAILED)
-        out.print(f"{found.rows:,} published rows are as in the marts", highlight=False)
 
 
 @app.command(epilog="Examples: [bold]app-usage rollback[/] · [bold]app-usage rollback 00000041[/]")

@@ -264,6 +264,23 @@ def test_a_verification_after_a_rollback_advises_no_publish_that_the_rollback_ho
     assert verified_by_command(world, monkeypatch).exit_code == 0
 
 
+def test_a_verification_tells_of_a_table_whose_rows_are_right_and_everybodys(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.publish()
+    world.query("alter table app_usage.usage disable row level security; drop policy one_org on app_usage.daily")
+    told = verified_by_command(world, monkeypatch)
+    assert told.exit_code == 1
+    assert told.stdout == "330 published rows are as in the marts\n"
+    assert told.stderr.splitlines() == [
+        "app_usage.daily lost its policy one_org: app-usage publish puts it back",
+        "app_usage.usage lost its row-level security: app-usage publish puts it back",
+    ]
+    assert told.stderr.splitlines()[0] in command(world, "status").stdout
+    world.publish()
+    assert verified_by_command(world, monkeypatch).exit_code == 0
+
+
 def verified_by_command(world: World, monkeypatch: pytest.MonkeyPatch) -> Result:
     manifest = world.folder / "home" / "target" / "manifest.json"
     manifest.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,8 @@ from ingestion.build import Builder
 from ingestion.cli import app
 from ingestion.postgres import PrivatePostgres
 from ingestion.publish import PublishError, migrate, read_marts, rollback, status
+from ingestion.publish.guards import put_back
+from ingestion.publish.product import Product
 from tests.publish_support import World, run
 
 pytest_plugins = ["tests.publish_fixtures"]
@@ -626,3 +628,68 @@ def test_any_engine_publishes_the_same_rows(world: World, product_server: Privat
     copy_over()
     assert world.publish(warehouse=destination).rows_upserted == 1
     assert world.is_equal()
+
+
+LOSSES = {
+    "alter table app_usage.usage disable row level security": "row-level security",
+    "drop policy one_org on app_usage.usage": "policy one_org",
+    "alter policy one_org on app_usage.usage using (true)": "policy one_org",
+    "revoke select on app_usage.usage from app_usage_reader": "grant to app_usage_reader",
+    "alter table app_usage.usage disable trigger note_foreign_write": "trigger note_foreign_write",
+    "drop trigger note_foreign_write on app_usage.usage": "trigger note_foreign_write",
+    "drop function app_usage_ledger.note_foreign_write cascade": "trigger note_foreign_write",
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_guard_of_a_table_that_somebody_took_away_is_told_of_and_put_back(world: World, loss: str) -> None:
+    """No row tells of it, and a reader sees what other customers do."""
+    world.publish()
+    assert status(world.url).unguarded == ()
+    told = f"app_usage.usage lost its {LOSSES[loss]}"
+    world.query(loss)
+    assert told in status(world.url).unguarded
+    assert told in world.publish().repaired.split("; ")
+    assert status(world.url).unguarded == ()
+    assert world.publish().repaired == ""
+    with logged_in(world, "app_usage_reader") as reader:
+        count = "select count(*) from app_usage.usage"
+        assert ask(reader, count) == [(0,)]
+        ask(reader, "set app_usage.org_id = 'org1'")
+        assert ask(reader, count) == [(100,)]
+    world.query("delete from app_usage.usage where person_id = 'person7'")
+    assert world.publish().rows_upserted == 1
+
+
+def test_row_level_security_comes_back_though_nothing_is_published_after_a_rollback(world: World) -> None:
+    world.publish()
+    world.change("update analytics.usage set active_days = 99")
+    world.publish()
+    rollback(world.url)
+    world.query("alter table app_usage.app_usage_rejected disable row level security")
+    with pytest.raises(PublishError, match="rolled back"):
+        world.publish()
+    assert status(world.url).unguarded == ()
+
+
+def test_what_was_written_while_the_trigger_was_gone_is_repaired(world: World) -> None:
+    world.publish()
+    world.query(
+        "alter table app_usage.usage disable trigger note_foreign_write; "
+        "update app_usage.usage set active_days = -1 where person_id = 'person7'"
+    )
+    assert world.publish().rows_upserted == 1
+    assert world.is_equal()
+
+
+def test_looking_for_the_guards_costs_one_statement_however_many_tables(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.publish()
+    told: list[str] = []
+    execute = Product.execute
+    monkeypatch.setattr(Product, "execute", lambda *of: [told.append(of[1]), execute(*of)][1])
+    with Product(world.url) as product:
+        told.clear()
+        assert put_back(product) == []
+    assert len(told) == 1

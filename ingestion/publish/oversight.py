@@ -9,7 +9,7 @@ from typing import Any
 
 from dlt.common.destination import Destination
 
-from ingestion.publish import tables
+from ingestion.publish import guards, tables
 from ingestion.publish.comparison import SHARDS, open_comparison, shard_of
 from ingestion.publish.marts import PublishError, read_marts
 from ingestion.publish.product import LEDGER, SCHEMA, Product, give_way, literal, matches, names, quoted
@@ -49,6 +49,8 @@ class Status:
     tables: tuple[TableStatus, ...]
     complete_through: dict[str, date | None]
     """Per org of `data_freshness`, the last day for which all its apps are complete; None where one never was."""
+    unguarded: tuple[str, ...] = ()
+    """What the tables lost that keeps readers to their org, or tells of foreign writes, until the next publish."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Verified:
     """Customers some of whose rows were not compared, for a canary does not reach them."""
     held: str = ""
     """Why the product does not get what the marts have, after a rollback."""
+    unguarded: tuple[str, ...] = ()
+    """As in `Status`."""
 
 
 def migrate(product_url: str) -> None:
@@ -133,6 +137,7 @@ def status(product_url: str) -> Status:
                 for name, generation, changed_at, shards, is_left, count, rejected in rows
             ),
             complete_through=dict(complete),
+            unguarded=tuple(guards.told(guards.missing(product))),
         )
 
 
@@ -148,6 +153,7 @@ def verify(manifest: Path, warehouse: Destination[Any, Any], product_url: str, p
         prepare(product)
         product.become_owner()
         held = product.execute(f"select reason from {LEDGER}.hold")
+        unguarded = tuple(guards.told(guards.missing(product)))
         with open_comparison(warehouse, marts, pipelines_dir / "published.duckdb") as comparison:
             for mart in marts:
                 now = comparison.scan(mart).orgs
@@ -172,7 +178,7 @@ def verify(manifest: Path, warehouse: Destination[Any, Any], product_url: str, p
                 differences += [
                     Difference(mart.name, key, kind) for key, kind in comparison.differences(mart, KEYS_NAMED)
                 ]
-    return Verified(compared, differing, tuple(differences), len(outside), held[0][0] if held else "")
+    return Verified(compared, differing, tuple(differences), len(outside), held[0][0] if held else "", unguarded)
 
 
 def rollback(product_url: str, generation_id: str | None = None) -> str:

@@ -216,6 +216,16 @@ def give_way(apply: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
+NOTE_FOREIGN_WRITE = f"""create or replace function {LEDGER}.note_foreign_write() returns trigger language plpgsql
+    security definer set search_path = pg_catalog as $$
+    begin
+        -- Deeper than one: a trigger of the product writes, though the publisher's own write set it off.
+        if current_setting('app_usage.publisher', true) is distinct from 'on' or pg_trigger_depth() > 1 then
+            update {LEDGER}.tables set is_touched = true where table_name = tg_table_name;
+        end if;
+        return null;
+    end $$"""
+
 # One statement each; all of them may run again at any time. The version is the number of the last change to
 # them, so that a publish that finds it written need not run them.
 MIGRATION_VERSION = 2
@@ -244,15 +254,7 @@ MIGRATION = (
     "generation_id text, table_name text, org_id text, rows bigint, content_hash numeric, "
     "primary key (generation_id, table_name, org_id))",
     f"create table if not exists {LEDGER}.hold (reason text not null)",
-    f"""create or replace function {LEDGER}.note_foreign_write() returns trigger language plpgsql
-        security definer set search_path = pg_catalog as $$
-        begin
-            -- Deeper than one: a trigger of the product writes, though the publisher's own write set it off.
-            if current_setting('app_usage.publisher', true) is distinct from 'on' or pg_trigger_depth() > 1 then
-                update {LEDGER}.tables set is_touched = true where table_name = tg_table_name;
-            end if;
-            return null;
-        end $$""",
+    NOTE_FOREIGN_WRITE,
     f"create table if not exists {LEDGER}.migrations (version bigint primary key)",
 )
 

@@ -36,7 +36,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from psycopg2.extensions import parse_dsn
 
 from ingestion.config import settled
-from ingestion.publish import refusal, tables
+from ingestion.publish import guards, refusal, tables
 from ingestion.publish.comparison import SHARDS, Comparison, Sums, hash_of, open_comparison, shard_of
 from ingestion.publish.marts import Mart, PublishError, read_marts
 from ingestion.publish.product import LEDGER, SCHEMA, STAGING, DriftError, Product, give_way, migrate, names
@@ -130,6 +130,8 @@ def publish(
         step("prepare")
         migrate(product)
         product.become_owner()
+        # first of all, for whatever stops this publish, what customers may see does not wait for it
+        put_back = guards.put_back(product)
         _refuse_while_held(product, accept)
         for mart in marts:
             tables.follow_columns(product, mart)
@@ -179,7 +181,7 @@ def publish(
             TableResult(plan.mart.name, plan.rows, plan.upserted, plan.deleted, plan.scan.rejected_rows)
             for plan in plans
         ),
-        repaired=repaired,
+        repaired="; ".join(filter(None, [*put_back, repaired])),
         left=tuple(left),
         canaries=tuple(_canaries(plans)),
     )

@@ -6,11 +6,11 @@ from hashlib import sha256
 
 from adbc_driver_manager import Error as DatabaseError
 
+from ingestion.publish.guards import guard
 from ingestion.publish.marts import Column, Mart, PublishError
 from ingestion.publish.product import (
     BUSY,
     LEDGER,
-    READER,
     SCHEMA,
     STAGING,
     TABLE_LOCK_TIMEOUT,
@@ -18,7 +18,6 @@ from ingestion.publish.product import (
     give_way,
     literal,
     names,
-    protect,
     quoted,
 )
 from ingestion.publish.views import View, set_aside, views_of
@@ -123,13 +122,7 @@ def finish_live_table(product: Product, mart: Mart) -> None:
     for column in mart.stamps:
         product.execute(f"alter table {table} alter column {quoted(column.name)} drop default")
     comment(product, STAGING, mart)
-    protect(product, table)
-    if product.value("select exists (select from pg_roles where rolname = $1)", READER):
-        product.execute(f"grant select on {table} to {READER}")
-    product.execute(
-        f"create trigger note_foreign_write after insert or update or delete or truncate on {table} "
-        f"for each statement execute function {LEDGER}.note_foreign_write()"
-    )
+    guard(product, table)
     product.execute(f"analyze {table}")
     columns = ", ".join(f"{quoted(column.name)} {column.type}" for column in mart.columns)
     product.execute(f"drop table if exists {before(mart)}")
