@@ -22,7 +22,7 @@ import typer
 from rich.markup import escape
 
 from ingestion.config import ConfigError, Settings, parse_instant
-from ingestion.terminal import err, out, print_status, print_summary, print_unguarded, shown_progress
+from ingestion.terminal import err, out, print_lost, print_status, print_summary, shown_progress
 
 if TYPE_CHECKING:  # dlt and dbt take a second to import: `--help` does without
     from ingestion.flow import Flow
@@ -317,7 +317,7 @@ def verify(target: Target = None) -> None:
         if found.outside:
             told = f"customers outside the canary, whose rows were not compared: {found.outside:,}"
             err.print(f"[yellow]{told}[/]", highlight=False, soft_wrap=True)
-        print_unguarded(err, found.unguarded)
+        print_lost(err, found.lost)
         if found.differing:
             counts = ", ".join(f"{count:,} of {table}" for table, count in found.differing.items())
             advice = "app-usage publish --reread repairs them"
@@ -326,7 +326,7 @@ def verify(target: Target = None) -> None:
             err.print(f"[bold red]Rows differ:[/] {counts}; {advice}", highlight=False, soft_wrap=True)
         else:
             out.print(f"{found.rows:,} published rows are as in the marts", highlight=False)
-        if found.differing or found.unguarded:
+        if found.differing or found.lost:
             raise typer.Exit(Exit.FAILED)
 
 

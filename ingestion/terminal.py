@@ -126,7 +126,7 @@ def _print_left(to: Console, names: Iterable[str]) -> None:
     to.print(f"[yellow]{told}[/]", highlight=False, soft_wrap=True)
 
 
-def print_unguarded(to: Console, told: Iterable[str]) -> None:
+def print_lost(to: Console, told: Iterable[str]) -> None:
     for each in told:
         to.print(f"[bold red]{escape(each)}:[/] app-usage publish puts it back", highlight=False, soft_wrap=True)
 
@@ -183,7 +183,7 @@ def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, n
         row = t.name, t.generation_id, changed, f"{t.rows:,}", str(t.rejected or ""), share, age
         tables.add_row(*row[: len(tables.columns)])
     out.print(tables)
-    print_unguarded(out, shown.unguarded)
+    print_lost(out, shown.unguarded)
     if left := [t.name for t in shown.tables if t.is_left]:
         _print_left(out, left)
     for t in shown.tables:

@@ -281,6 +281,16 @@ def test_a_verification_tells_of_a_table_whose_rows_are_right_and_everybodys(
     assert verified_by_command(world, monkeypatch).exit_code == 0
 
 
+def test_a_verification_names_a_column_that_somebody_dropped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.publish()
+    world.query("alter table app_usage.usage drop column active_days")
+    told = verified_by_command(world, monkeypatch)
+    assert (told.exit_code, told.stdout) == (1, "30 published rows are as in the marts\n")
+    assert told.stderr == "app_usage.usage has no column active_days: app-usage publish puts it back\n"
+    world.publish()
+    assert verified_by_command(world, monkeypatch).exit_code == 0
+
+
 def verified_by_command(world: World, monkeypatch: pytest.MonkeyPatch) -> Result:
     manifest = world.folder / "home" / "target" / "manifest.json"
     manifest.parent.mkdir(parents=True, exist_ok=True)

@@ -178,6 +178,21 @@ def test_a_column_that_a_mart_lost_stays_until_the_mart_declares_it(world: World
     assert not world.publish().changed
 
 
+@pytest.mark.parametrize("column", ["active_days", "published_at"])
+def test_a_column_that_somebody_dropped_comes_back_with_its_values(world: World, column: str) -> None:
+    world.publish()
+    world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
+    world.publish()
+    world.query(f"alter table app_usage.usage drop column {column}")
+    world.publish()
+    assert world.is_equal()
+    assert not world.publish(reread=True).changed
+    world.change("update analytics.usage set active_days = 98 where person_id = 'person7'")
+    world.publish()
+    rollback(world.url)
+    assert world.query("select active_days from app_usage.usage where person_id = 'person7'") == [(99,)]
+
+
 def test_a_new_column_without_values_rewrites_no_row(world: World) -> None:
     world.publish()
     before = world.row_versions("usage")

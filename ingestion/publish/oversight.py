@@ -75,8 +75,8 @@ class Verified:
     """Customers some of whose rows were not compared, for a canary does not reach them."""
     held: str = ""
     """Why the product does not get what the marts have, after a rollback."""
-    unguarded: tuple[str, ...] = ()
-    """As in `Status`."""
+    lost: tuple[str, ...] = ()
+    """What tables are without: as in `Status.unguarded`, and columns, without which no row of a table is compared."""
 
 
 def migrate(product_url: str) -> None:
@@ -153,12 +153,16 @@ def verify(manifest: Path, warehouse: Destination[Any, Any], product_url: str, p
         prepare(product)
         product.become_owner()
         held = product.execute(f"select reason from {LEDGER}.hold")
-        unguarded = tuple(guards.told(guards.missing(product)))
+        lost = guards.told(guards.missing(product))
         with open_comparison(warehouse, marts, pipelines_dir / "published.duckdb") as comparison:
             for mart in marts:
                 now = comparison.scan(mart).orgs
-                if not tables.columns_of(product, SCHEMA, mart.name):
+                actual = tables.columns_of(product, SCHEMA, mart.name)
+                if not actual:
                     differing[mart.name] = sum(sums.rows for sums in now.values())
+                    continue
+                if gone := [column.name for column in mart.content if column.name not in actual]:
+                    lost.append(f"{SCHEMA}.{mart.name} has no column {', '.join(gone)}")
                     continue
                 shards = product.execute(f"select shards from {LEDGER}.tables where table_name = $1", mart.name)
                 inside = shards[0][0] if shards else SHARDS
@@ -178,7 +182,7 @@ def verify(manifest: Path, warehouse: Destination[Any, Any], product_url: str, p
                 differences += [
                     Difference(mart.name, key, kind) for key, kind in comparison.differences(mart, KEYS_NAMED)
                 ]
-    return Verified(compared, differing, tuple(differences), len(outside), held[0][0] if held else "", unguarded)
+    return Verified(compared, differing, tuple(differences), len(outside), held[0][0] if held else "", tuple(lost))
 
 
 def rollback(product_url: str, generation_id: str | None = None) -> str:

@@ -189,8 +189,10 @@ def follow_columns(product: Product, mart: Mart) -> None:
             f"{live(mart)}: {', '.join(lost_things)} hang on {names(other)}, whose type becomes wider, and would go "
             "with the narrow one: drop, publish, and make them again"
         )
-    changes = [f"drop column {quoted(name)}" for name in half_done | dropped]
-    changes += [f"add column {quoted(name)} {declared[name].type}" for name in declared.keys() - actual.keys()]
+    # A column that somebody dropped from the table is still in the one beside it.
+    changes = [f"drop column if exists {quoted(name)}" for name in half_done | dropped]
+    added = declared.keys() - actual.keys()
+    changes += [f"add column if not exists {quoted(name)} {declared[name].type}" for name in added]
     changes += [f"add column {quoted(column.name + WIDENED)} {column.type}" for column in other]
     if changes:
         give_way(lambda: _alter(product, mart, changes))
@@ -233,6 +235,8 @@ def _alter(product: Product, mart: Mart, changes: Sequence[str]) -> None:
         ours = [change for change in changes if WIDENED not in change]
         if ours:
             product.execute(f"alter table {before(mart)} {', '.join(ours)}")
+            # The ledger may know the values of a column that was gone and is empty now.
+            product.execute(f"update {LEDGER}.tables set is_touched = true where table_name = $1", mart.name)
 
 
 def _widen(product: Product, mart: Mart, columns: Sequence[Column], views: list[View]) -> None:
