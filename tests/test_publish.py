@@ -187,6 +187,7 @@ def test_a_restored_backup_is_brought_up_to_date(world: World, product_server: P
         "insert into app_usage.usage (org_id, person_id) values ('org1', 'nobody')",
         "truncate app_usage.usage",
         "drop table app_usage.usage",
+        "delete from app_usage.usage; drop table app_usage.usage",
     ],
 )
 def test_what_somebody_else_wrote_is_repaired(world: World, write: str) -> None:

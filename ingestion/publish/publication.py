@@ -265,15 +265,16 @@ def _plan(mart: Mart, product: Product, comparison: Comparison, percent: int, re
         )
         was = {org: Sums(count, int(content_hash)) for org, count, content_hash in sums}
         is_noted = noted[0][2:] == (shards, scan.rejected_hash)
-    elif not is_new:
+    elif noted or not is_new:
         # From here on a write of somebody else is noticed again; until the ledger is written nobody believes it.
         product.execute(
             f"insert into {LEDGER}.tables values ($1, '', '', '', false, 0, '') on conflict (table_name) "
             "do update set hash = '', is_touched = false",
             mart.name,
         )
-        with product.arrow(f"select {names(mart.content)} from {tables.live(mart)}") as rows:
-            was = comparison.sums(mart, rows)
+        if not is_new:
+            with product.arrow(f"select {names(mart.content)} from {tables.live(mart)}") as rows:
+                was = comparison.sums(mart, rows)
     will_be = scan.orgs
     if shards < SHARDS:
         will_be = {org: sums for org, sums in was.items() if shard_of(org) >= shards} | {
