@@ -341,6 +341,50 @@ def test_another_key_is_refused(world: World) -> None:
         world.publish()
 
 
+def test_a_primary_key_that_somebody_dropped_comes_back(world: World) -> None:
+    world.publish()
+    world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
+    world.publish()
+    world.query("alter table app_usage.usage drop constraint usage_pkey, alter column person_id drop not null")
+    with pytest.raises(PublishError, match=r"usage lost its primary key: .* publish, then roll back"):
+        rollback(world.url)
+    world.change("update analytics.usage set active_days = 98 where person_id = 'person7'")
+    assert world.publish().repaired == "app_usage.usage lost its primary key"
+    assert world.is_equal()
+    assert world.query(
+        "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'app_usage.usage'::regclass "
+        "and contype = 'p'"
+    ) == [("PRIMARY KEY (org_id, person_id)",)]
+    assert world.publish().repaired == ""
+    rollback(world.url)
+    assert world.query("select active_days from app_usage.usage where person_id = 'person7'") == [(99,)]
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ("alter table app_usage.usage drop column person_id", "for somebody dropped person_id"),
+        (
+            "alter table app_usage.usage drop constraint usage_pkey; "
+            "insert into app_usage.usage (org_id, person_id) values ('org1', 'person1')",
+            "rows since that no key can hold: .*person1",
+        ),
+    ],
+)
+def test_a_table_that_can_have_no_key_any_more_is_made_anew_once_it_is_dropped(
+    world: World, loss: str, message: str
+) -> None:
+    world.publish()
+    world.query(loss)
+    with pytest.raises(PublishError, match=f"(?s)usage lost its primary key.*{message}.*`drop table app_usage.usage`"):
+        world.publish()
+    assert world.query("select to_regclass('app_usage.usage_primary_key_idx')") == [(None,)]
+    world.query("drop table app_usage.usage")
+    world.publish()
+    assert world.is_equal()
+    assert world.publish().repaired == ""
+
+
 def test_declared_indexes_are_made_with_the_table_and_after_it(world: World) -> None:
     world.model("usage", world.columns("usage"), key=["org_id", "person_id"], indexes=[["org_id", "active_days"]])
     world.publish()

@@ -266,6 +266,8 @@ def _undo(product: Product, target: str) -> None:
 def _undo_rows(product: Product, table: str, target: str) -> None:
     live, before = f"{SCHEMA}.{quoted(table)}", f"{LEDGER}.{quoted('before_' + table)}"
     key = tables.key_of(product, table)
+    if not key:
+        raise PublishError(f"{SCHEMA}.{table} lost its primary key: nothing was changed; publish, then roll back")
     columns = list(tables.columns_of(product, SCHEMA, table))
     first = (
         f"(select distinct on ({names(key)}) * from {before} where _generation_id > {literal(target)} "

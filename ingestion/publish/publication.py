@@ -134,7 +134,7 @@ def publish(
         put_back = guards.put_back(product)
         _refuse_while_held(product, accept)
         for mart in marts:
-            tables.follow_columns(product, mart)
+            put_back += tables.follow_columns(product, mart)
         with (
             open_comparison(warehouse, marts, pipelines_dir / "published.duckdb") as comparison,
             _room_given_back(marts, product, folder),

@@ -1,7 +1,7 @@
 """The published tables and those beside them: how they are made, and how they follow their marts."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from hashlib import sha256
 
 from adbc_driver_manager import Error as DatabaseError
@@ -143,17 +143,20 @@ def create_delta_table(product: Product, mart: Mart) -> None:
     product.execute(f"create unlogged table {staged(mart)} ({columns}, _is_gone boolean not null)")
 
 
-def follow_columns(product: Product, mart: Mart) -> None:
+def follow_columns(product: Product, mart: Mart) -> list[str]:
     """Gives a published table the columns and wider types that its mart has got since, and drops what it declares.
 
     The table is locked for a moment, in which its catalogue changes and no row. Raises PublishError for what would
-    break a reader: a column that is gone, a type that holds less, another key.
+    break a reader: a column that is gone, a type that holds less, another key. Returns what nobody had declared, and
+    was put right: a primary key that somebody dropped.
     """
     actual = columns_of(product, SCHEMA, mart.name)
     if not actual:
-        return
+        return []
     key = key_of(product, mart.name)
-    if key != mart.key:
+    if not key:
+        _give_key_back(product, mart, actual)
+    elif key != mart.key:
         raise PublishError(
             f"{live(mart)} has the key {list(key)}, its mart the key {list(mart.key)}: publish it under another name"
         )
@@ -207,6 +210,29 @@ def follow_columns(product: Product, mart: Mart) -> None:
     wanted = {column.name: column.description for column in mart.columns} | {"": mart.description}
     if {name: text or "" for name, text in described} != wanted:
         give_way(lambda: _describe(product, mart))
+    return [] if key else [f"{SCHEMA}.{mart.name} lost its primary key"]
+
+
+def _give_key_back(product: Product, mart: Mart, actual: Container[str]) -> None:
+    """Raises PublishError where the rows, or what is left of the columns, can have no key."""
+    lost = f"{SCHEMA}.{mart.name} lost its primary key"
+    anew = f"`drop table {SCHEMA}.{mart.name}` and publish: that makes it anew"
+    if gone := [column for column in mart.key if column not in actual]:
+        raise PublishError(f"{lost}, for somebody dropped {', '.join(gone)}: {anew}")
+    index = index_name(mart, ("primary", "key"))
+    try:
+        give_way(lambda: _make_index(product, mart, index, mart.key, "unique"))
+        give_way(lambda: _make_key(product, mart, index))
+    except DatabaseError as error:
+        product.execute(f"drop index concurrently if exists {SCHEMA}.{quoted(index)}")
+        if not (error.sqlstate or "").startswith("23"):
+            raise
+        raise PublishError(f"{lost}, and has got rows since that no key can hold: {error}. {anew}") from error
+
+
+def _make_key(product: Product, mart: Mart, index: str) -> None:
+    with product.transaction(TABLE_LOCK_TIMEOUT):
+        product.execute(f"alter table {live(mart)} add primary key using index {quoted(index)}")
 
 
 def _hanging_on(product: Product, mart: Mart, columns: Sequence[str]) -> list[str]:
@@ -302,15 +328,20 @@ def make_indexes(product: Product, mart: Mart) -> None:
         )
         if valid == [(True,)]:
             continue
-        product.execute(f"set lock_timeout = '{INDEX_TIMEOUT}'")
         try:
-            product.execute(f"drop index concurrently if exists {SCHEMA}.{quoted(name)}")
-            product.execute(f"create index concurrently {quoted(name)} on {live(mart)} ({names(index)})")
+            _make_index(product, mart, name, index)
         except DatabaseError as error:
             if error.sqlstate not in BUSY:
                 raise
-        finally:
-            product.execute("reset lock_timeout")
+
+
+def _make_index(product: Product, mart: Mart, name: str, columns: Sequence[str], kind: str = "") -> None:
+    product.execute(f"set lock_timeout = '{INDEX_TIMEOUT}'")
+    try:
+        product.execute(f"drop index concurrently if exists {SCHEMA}.{quoted(name)}")
+        product.execute(f"create {kind} index concurrently {quoted(name)} on {live(mart)} ({names(columns)})")
+    finally:
+        product.execute("reset lock_timeout")
 
 
 def comment(product: Product, schema: str, mart: Mart) -> None:
