@@ -193,7 +193,12 @@ class Flow:
         return self.settings.target_path / "built.json"
 
     def _last_build(self) -> dict[str, Any]:
-        return _read(self._built_file)
+        build = _read(self._built_file)
+        inputs = build.get("inputs")
+        is_whole = (
+            "invocation_id" in build and isinstance(inputs, dict) and inputs.keys() >= {"project", "target", "loads"}
+        )
+        return build if is_whole else {}
 
     def _is_last(self, build: Mapping[str, Any]) -> bool:
         """Whether nobody, such as an analyst's own dbt, has written to the models since."""
@@ -458,11 +463,12 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """A JSON object; one that was cut off is as none."""
+    """A JSON object; one that was cut off, or is something else, is as none."""
     try:
-        return dict(json.loads(file.read_bytes()))
+        content = json.loads(file.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 @contextmanager

@@ -190,12 +190,15 @@ def test_a_disk_that_is_full_when_a_step_is_noted_leaves_no_note_that_stops_the_
     assert differences(site.published(), undisturbed.published) == []
 
 
-def test_a_note_that_was_cut_off_counts_as_none(undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_a_note_that_was_cut_off_or_is_of_another_form_counts_as_none(undisturbed: Undisturbed, tmp_path: Path) -> None:
     site = undisturbed.site.copy(tmp_path / "torn", f"{undisturbed.site.database}_torn")
     for note in ("target/built.json", "published/at", "lock.json"):
         (site.home / note).write_text('{"inp' if note.endswith("json") else "")
-    refused = site.invoke("publish")
-    assert (refused.exit_code, "run `app-usage build` first" in refused.stderr) == (1, True), refused.output
+    for content in (None, '{"a": 1}', "[1]", '{"invocation_id": "x", "inputs": {}}'):
+        if content:
+            (site.home / "target/built.json").write_text(content)
+        refused = site.invoke("publish")
+        assert (refused.exit_code, "run `app-usage build` first" in refused.stderr) == (1, True), refused.output
     assert site.invoke("status").exit_code == 0
     site.run(WORLD, NOW)
     assert differences(site.published(), undisturbed.published) == []
