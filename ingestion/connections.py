@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import dlt
@@ -130,6 +131,8 @@ def _connection(entry: dict[str, Any], where: str, connectors: Collection[str]) 
         raise ConnectionsError(f"{where}: settings is no table: write its settings under [connections.settings]")
     if not isinstance(entry.get("base_url", ""), str):
         raise ConnectionsError(f"{where}: base_url is no text")
+    if (base_url := entry.get("base_url")) and not _is_address(base_url):
+        raise ConnectionsError(f"{where}: base_url {base_url!r} is no http:// or https:// with a host")
     if unknown := set(entry) - _FIELDS:
         raise ConnectionsError(
             f"{where}: unknown {', '.join(sorted(unknown))}; what is not secret goes under [connections.settings], "
@@ -143,6 +146,14 @@ def _connection(entry: dict[str, Any], where: str, connectors: Collection[str]) 
         start_date=_instant(entry.get("start_date"), where),
         settings=entry.get("settings", {}),
     )
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket too many
+        return False
 
 
 def _instant(value: Any, where: str) -> datetime | None:
