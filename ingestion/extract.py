@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import time
 import warnings
@@ -309,12 +310,21 @@ def _forget_old_states(pipeline: dlt.Pipeline) -> None:
         )
 
 
+# DuckDB's words, among guesses of dlt's.
+_HELD = re.compile(r'Could not set lock on file "(.+?)": Conflicting lock is held in (.+?\(PID \d+\))')
+
+
 @contextmanager
 def _failures(pipeline: dlt.Pipeline) -> Iterator[None]:
     try:
         yield
     except PipelineStepFailed as error:
         cause = getattr(error.exception, "client_exception", error.exception)  # without the way it took through dlt
+        if held := _HELD.search(str(cause)):
+            raise ExtractError(
+                f"the warehouse {held[1]} is open in another process, {held[2]}: close it there, or end that process,"
+                " and run again: nothing is lost"
+            ) from error
         raise ExtractError(
             f"pipeline {pipeline.pipeline_name} failed to {error.step}: {cause}; "
             f"see `dlt pipeline {pipeline.pipeline_name} info`, and run again: nothing is lost"
