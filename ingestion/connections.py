@@ -132,7 +132,7 @@ def _connection(entry: dict[str, Any], where: str, connectors: Collection[str]) 
     if not isinstance(entry.get("base_url", ""), str):
         raise ConnectionsError(f"{where}: base_url is no text")
     if (base_url := entry.get("base_url")) and not _is_address(base_url):
-        raise ConnectionsError(f"{where}: base_url {base_url!r} is no http:// or https:// with a host")
+        raise ConnectionsError(f"{where}: base_url is no http:// or https:// with a host")
     if unknown := set(entry) - _FIELDS:
         raise ConnectionsError(
             f"{where}: unknown {', '.join(sorted(unknown))}; what is not secret goes under [connections.settings], "

@@ -56,7 +56,7 @@ def test_a_connection_is_read_with_its_settings_and_its_start_in_utc(tmp_path: P
         (GOOD.replace('"http://127.0.0.1:1"', "8080"), "base_url is no text"),
         (
             GOOD.replace("http://127.0.0.1:1", "notaurl"),
-            "toml, connection 1: base_url 'notaurl' is no http:// or https://",
+            "toml, connection 1: base_url is no http:// or https://",
         ),
         (GOOD.replace("http://127.0.0.1:1", "api.zoom.us:443"), "is no http:// or https:// with a host"),
         (GOOD.replace("127.0.0.1:1", "/v2"), "is no http:// or https:// with a host"),
