@@ -1,6 +1,6 @@
 """One publish: from the marts of the warehouse to one new generation of the product's tables, or to none.
 
-1. Claim the product database, prepare it, and follow what changed in the marts' columns.
+1. Claim the product database, prepare it, put back what guards its tables, and follow the marts' columns.
 2. Scan the marts; where the sums of an org differ from the ledger's, compare row by row.
 3. Stop where the change is too large (the breaker), before the product can see any of it.
 4. Stage the changed rows with dlt, and count what the product has. A new table is made there, key and all, and checked.
