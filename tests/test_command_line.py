@@ -445,7 +445,7 @@ def test_the_docs_show_a_table_and_its_feature_in_a_browser_and_ask_nobody_else(
         for words in ("One row per customer, person and app", "days_since_last_used", "as_of_date - last_used_date"):
             assert words in told
         feature = "The product's page of a person and of an app's users"
-        assert feature in looked_at("exposure/exposure.app_usage.usage_by_person")
+        assert feature in looked_at("exposure/exposure.usage_warehouse.usage_by_person")
     finally:
         server.terminate()
         server.wait()

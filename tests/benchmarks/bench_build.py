@@ -333,7 +333,10 @@ def measure(folder: Path, size: Size, new: int, memory: str, repeats: int) -> Fi
 
 
 def growth(folder: Path, size: Size, new: int, memory: str, builds: int) -> tuple[float, float]:
-    """MB of the file after so many builds with new events, and of one that is built from the same landing tables."""
+    """MB of the file after so many builds with new events, and of one that is built from the same landing tables.
+
+    The file is closed after each build, as `app-usage` does, which writes DuckDB's log into it.
+    """
     bench, fresh = Bench(folder / "grown", size, memory), Bench(folder / "fresh", size, memory)
     bench.land_history()
     bench.warehouse.dbt("parse")
@@ -341,9 +344,10 @@ def growth(folder: Path, size: Size, new: int, memory: str, builds: int) -> tupl
     for number in range(builds):
         bench.land_new(number, new)
         bench.build()
+        let_go_of_duckdb()
     files = [each.warehouse.home / "warehouse.duckdb" for each in (bench, fresh)]
     fresh.warehouse.home.mkdir()
-    with bench.connection() as connection:  # dbt has the file open, as this database
+    with bench.connection() as connection:
         connection.execute(f"attach '{files[1]}' as fresh")
         landed = "select table_schema, table_name from information_schema.tables where table_schema like 'landing_%'"
         for schema, table in connection.execute(landed).fetchall():
@@ -351,9 +355,7 @@ def growth(folder: Path, size: Size, new: int, memory: str, builds: int) -> tupl
             connection.execute(f"create table fresh.{schema}.{table} as from {schema}.{table}")
         connection.execute("detach fresh")
     fresh.build()
-    for each in (bench, fresh):
-        with each.connection() as connection:
-            connection.execute("checkpoint")
+    let_go_of_duckdb()
     return files[0].stat().st_size / 1e6, files[1].stat().st_size / 1e6
 
 
