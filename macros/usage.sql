@@ -233,6 +233,27 @@
 {% endmacro %}
 
 
+{# An instant so many days around those that loads have touched since every test passed, as a literal bound. #}
+{% macro near_untested_days(reach_days, column='occurred_at') %}
+    {%- set ledger = ref('int_days_touched') -%}
+    {%- set tested = tested_up_to(ledger, 'ledger_id') -%}
+    {%- if tested is none -%}
+        {{ return('1 = 1') }}
+    {%- endif -%}
+    {%- set days = run_query(
+        "select min(usage_date), max(usage_date) from " ~ ledger ~ " where ledger_id > " ~ tested
+    ).rows[0].values() -%}
+    {%- if days[0] is none -%}
+        {{ return('1 = 0') }}
+    {%- endif -%}
+    {%- set reach = modules.datetime.timedelta(days=reach_days) -%}
+    {{ return(
+        column ~ " between cast('" ~ (days[0] - reach) ~ "' as timestamp)"
+        ~ " and cast('" ~ (days[1] + reach) ~ "' as timestamp)"
+    ) }}
+{% endmacro %}
+
+
 {# The days from the first on whose people may have become others since every test passed, as a literal bound. #}
 {% macro from_first_untested_day() %}
     {%- set tested = tested_up_to(ref('int_days_touched'), 'ledger_id') -%}

@@ -50,12 +50,14 @@
 {% macro staged_events() %}
     select
         cast(null as varchar(1024)) as event_id,
+        cast(null as timestamp) as occurred_at,
         cast(null as bigint) as batch_id
     where 1 = 0
     {%- for vendor in landed_among(vendors('stg_%s__events.sql')) if execute %}
     union all
     select
         event_id,
+        occurred_at,
         batch_id
     from {{ graph.nodes['model.' ~ project_name ~ '.stg_' ~ vendor ~ '__events'].relation_name }}
     {%- endfor %}

@@ -1,5 +1,6 @@
--- No event of before, however old, has the key of one that has come since all was tested. Staging is asked, and not
--- int_events, of which the whole history would have to be joined first; twice, for what has one name is made one table.
+-- No event of before has the key of one that has come since all was tested: none of more than a year around what is new,
+-- for vendors keep no more that they could give again; with all tests, none at all (is_key). Staging is asked, and not
+-- int_events, of which the whole history would have to be joined first; twice, for what has one name becomes one table.
 -- depends_on: {{ ref('int_events') }}
 {%- set untested = within_untested_batches() %}
 select
@@ -9,7 +10,8 @@ from (
     {{ staged_events() }}
 ) as staged
 where
-    staged.event_id in (
+    {{ near_untested_days(400, 'staged.occurred_at') }}
+    and staged.event_id in (
         select fresh.event_id
         from (
             {{ staged_events() }}
