@@ -1,4 +1,4 @@
--- No event of before has the key of one that has come since all was tested: none of more than a year around what is new,
+-- No event of before has the key of one that has come since all was tested: none of a year and more around what came,
 -- for vendors keep no more that they could give again; with all tests, none at all (is_key). Staging is asked, and not
 -- int_events, of which the whole history would have to be joined first; twice, for what has one name becomes one table.
 -- depends_on: {{ ref('int_events') }}
