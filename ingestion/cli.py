@@ -155,7 +155,7 @@ def run(
             signal.signal(name, end)
         while True:
             if lock.lend(pause, stop):
-                flow.forget()
+                flow.distrust()
             if stop.is_set():
                 raise typer.Exit(code)
             if not settings.is_now_given:
@@ -340,6 +340,30 @@ def rollback(
     with _flow(_settings(None, None, None), None, "rollback") as flow:
         shown = roll_back(flow.product_url, generation)
         out.print(f"The product shows generation {shown}; nothing is published until `app-usage publish --accept`")
+
+
+@app.command(epilog="Examples: [bold]app-usage forget acme[/] · [bold]app-usage forget acme --yes[/]")
+def forget(
+    org: Annotated[str, typer.Argument(help="The customer's org_id.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete it, and build all models anew.")] = False,
+    target: Target = None,
+    now: Now = None,
+    connections: Connections = None,
+) -> None:
+    """Delete all that was read, computed and published of a customer that is none any more."""
+    with _flow(_settings(target, now, connections), None, "forget") as flow:
+        found = flow.held(org)
+        for place, tables in (("warehouse", found.warehouse), ("product", found.product)):
+            for table, rows in tables.items():
+                out.print(f"{rows:>12,}  {place}: {escape(table)}", highlight=False)
+        if not found.rows:
+            out.print(f"there is nothing of {escape(repr(org))}", highlight=False)
+        elif not yes:
+            out.print(
+                f"app-usage forget {escape(org)} --yes deletes these rows, and builds all models anew from the rest"
+            )
+        else:
+            raise typer.Exit(_once(flow, "forget", org=org))
 
 
 @app.command(epilog="Example: [bold]PRODUCT_DB_URL=postgresql://owner@… app-usage migrate[/]")

@@ -28,8 +28,19 @@ from ingestion.connections import Connection, ConnectionsError, read_connections
 from ingestion.connectors import connectors
 from ingestion.connectors.product import ProductError, make_missing_tables, try_tables
 from ingestion.extract import Extracted, ExtractError, Warehouse, extract, extract_product
+from ingestion.forget import ForgetError, Held, erase, forget_copies, held, refuse_if_served
 from ingestion.postgres import SUPERUSER, PostgresError, PrivatePostgres
-from ingestion.publish import Change, Generation, PublishError, changes, kept_as_built, publish, read_marts
+from ingestion.publish import (
+    Change,
+    Generation,
+    PublishError,
+    changes,
+    forget,
+    kept_as_built,
+    publish,
+    read_marts,
+    rows_of,
+)
 from ingestion.publish import status as status_of_product
 from ingestion.sandbox import Options, OptionsError, Sandbox
 from ingestion.sandbox.product import NOT_OURS
@@ -45,6 +56,7 @@ FlowErrors = (
     ConnectionsError,
     DestinationException,
     ExtractError,
+    ForgetError,
     LockedError,
     OSError,
     PostgresError,
@@ -162,7 +174,7 @@ class Flow:
             self.sandbox.move(now)
             fill_product(self.sandbox, self.product_url)
 
-    def forget(self) -> None:
+    def distrust(self) -> None:
         """Nothing in memory is trusted any more: somebody else has worked in the data folder."""
         self._builder = Builder(self.settings)
         self.__dict__.pop("warehouse", None)
@@ -327,6 +339,30 @@ class Flow:
         self.published_state.mkdir(exist_ok=True)
         _write(self.published_state / "manifest.json", (self.settings.target_path / "manifest.json").read_bytes())
         _write(self.published_state / "at", self.settings.now.isoformat().encode())
+
+    def held(self, org: str) -> Held:
+        """What there is of a customer. Raises ConfigError where the next run would read it again."""
+        refuse_if_served(org, self.connections, self.product_url)
+        manifest = json.loads(self._builder.parse().read_bytes())
+        found = held(self.warehouse, manifest, org)
+        by_name = {f"{schema}.{name}": rows for (schema, name), rows in found.items()}
+        return Held(by_name, rows_of(self.product_url, org))
+
+    def forget(self, summary: Summary, progress: Progress, *, org: str) -> None:
+        """Deletes all that there is of a customer. Killed at any moment, it is safe to repeat, and has to be."""
+        refuse_if_served(org, self.connections, self.product_url)
+        progress.step("forget")
+        with _timed(summary, "forget"):
+            self._built_file.unlink(missing_ok=True)
+            extract_product(self.warehouse, self.product_url, Extracted())
+            erase(self.warehouse, json.loads(self._builder.parse().read_bytes()), org)
+        self.build(summary, progress, full_refresh=True)
+        progress.step("forget")
+        forget(self.product_url, org)
+        forget_copies(self.settings.pipelines_dir)
+        if (left := self.held(org)).rows:
+            tables = ", ".join([*left.warehouse, *left.product])
+            raise ForgetError(f"{left.rows:,} rows of {org!r} are left, in {tables}")
 
     @property
     def published_state(self) -> Path:

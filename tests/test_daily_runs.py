@@ -38,7 +38,7 @@ def test_twenty_daily_runs_end_as_one_run_and_as_a_full_refresh(new_site: NewSit
         progress = Progress(node=lambda kind, name: nodes.append((kind, name)))
         for day in range(RUNS):
             flow.at(NOW - (RUNS - 1 - day) * timedelta(days=1))
-            flow.forget()  # as a process of its own would
+            flow.distrust()  # as a process of its own would
             nodes.clear()
             assert not run(flow, progress).is_built_before
         # the seeds, and what the product had said, had been built as they are

@@ -2,7 +2,18 @@
 
 from ingestion.publish.changes import Change, changes, kept_as_built
 from ingestion.publish.marts import PublishError, read_marts
-from ingestion.publish.oversight import Difference, Status, TableStatus, Verified, migrate, rollback, status, verify
+from ingestion.publish.oversight import (
+    Difference,
+    Status,
+    TableStatus,
+    Verified,
+    forget,
+    migrate,
+    rollback,
+    rows_of,
+    status,
+    verify,
+)
 from ingestion.publish.publication import Canary, Generation, TableResult, publish
 
 __all__ = [
@@ -16,11 +27,13 @@ __all__ = [
     "TableStatus",
     "Verified",
     "changes",
+    "forget",
     "kept_as_built",
     "migrate",
     "publish",
     "read_marts",
     "rollback",
+    "rows_of",
     "status",
     "verify",
 ]

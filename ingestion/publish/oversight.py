@@ -1,4 +1,4 @@
-"""After a publish: what the product shows, whether it is what the warehouse has, and the way back."""
+"""After a publish: what the product shows, whether it is what the warehouse has, the way back, and the way out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dlt.common.destination import Destination
 from ingestion.publish import guards, tables
 from ingestion.publish.comparison import SHARDS, open_comparison, shard_of
 from ingestion.publish.marts import PublishError, read_marts
-from ingestion.publish.product import LEDGER, SCHEMA, Product, give_way, literal, matches, names, quoted
+from ingestion.publish.product import LEDGER, SCHEMA, STAGING, Product, give_way, literal, matches, names, quoted
 from ingestion.publish.product import migrate as prepare
 from ingestion.publish.publication import as_publish_error
 from ingestion.publish.transaction import GENERATIONS_KEPT, oldest_way_back
@@ -281,3 +281,42 @@ def _undo_rows(product: Product, table: str, target: str) -> None:
         f"on conflict ({names(key)}) do {f'update set {updates}' if updates else 'nothing'}"
     )
     product.execute(f"delete from {before} where _generation_id > $1", target)
+
+
+def rows_of(product_url: str, org: str) -> dict[str, int]:
+    """How many rows of a customer the publisher's schemas hold, by table: shown, overwritten, rejected."""
+    with as_publish_error(), Product(product_url) as product:
+        if not product.value(f"select to_regclass('{LEDGER}.migrations') is not null"):
+            return {}
+        product.become_owner()
+        sql = "select count(*) from {} where org_id = $1"
+        counts = {table: product.value(sql.format(table), org) for table in _tables(product)}
+        return {table: count for table, count in counts.items() if count}
+
+
+def forget(product_url: str, org: str) -> None:
+    """Deletes a customer's rows from all of the publisher's tables at once; no rollback brings them back."""
+    with as_publish_error(), Product(product_url) as product:
+        product.claim()
+        prepare(product)
+        product.become_owner()
+
+        def delete() -> None:
+            with product.transaction():
+                product.execute("set local app_usage.publisher = 'on'")
+                for table in _tables(product):
+                    product.execute(f"delete from {table} where org_id = $1", org)
+
+        give_way(delete)
+
+
+def _tables(product: Product) -> list[str]:
+    """The tables that have customers, as SQL names them."""
+    return [
+        table
+        for (table,) in product.execute(
+            "select format('%I.%I', n.nspname, c.relname) from pg_class as c join pg_namespace as n on n.oid ="
+            " c.relnamespace join pg_attribute as a on a.attrelid = c.oid where c.relkind = 'r' and a.attname ="
+            f" 'org_id' and n.nspname in ('{SCHEMA}', '{STAGING}', '{LEDGER}') order by 1"
+        )
+    ]
