@@ -93,8 +93,8 @@ def _options(
     from ingestion.sandbox import Options
 
     faults = dict(entry.partition("=")[::2] for entry in fault or [])
-    if unknown := {kind for kind in faults.values() if kind not in ("revoked", "broken", "malformed")}:
-        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: a fault is revoked, broken or malformed")
+    if unknown := [entry for entry in fault or [] if entry.partition("=")[2] not in ("revoked", "broken", "malformed")]:
+        raise typer.BadParameter(f"--fault {unknown[0]!r} is no connection_id=revoked, =broken or =malformed")
     try:
         first = date.fromisoformat(start) if start else None
     except ValueError as error:
