@@ -398,7 +398,7 @@ def status(
 
     settings = _settings(target, None, None)
     oldest = _seconds(limit, "--limit") if limit else None
-    found, missing = [], []
+    found, missing, unlisted = [], [], set()
     with _failures(), prepared(settings, None) as flow:
         shown = status_of_product(flow.product_url)
         # a publish that found nothing to change makes no generation, and proves that the newest one still is right
@@ -407,6 +407,9 @@ def status(
             with Lock(settings, "status", is_reading=True):
                 found = streams(flow.warehouse)
                 missing = gaps(flow.warehouse, settings.warehouse["schema"], found)
+                if flow.connections:  # none of the sandbox, which is not there
+                    listed = {connection.connection_id for connection in flow.connections}
+                    unlisted = {stream.connection_id for stream in found if not stream.ended_on} - listed
         except LockedError as error:
             err.print(f"[yellow]The streams are not shown: {escape(str(error))}[/]", highlight=False, soft_wrap=True)
     if as_json:
@@ -417,7 +420,7 @@ def status(
         }
         print(json.dumps(document, default=_as_json, indent=2))
     else:
-        print_status(found, missing, shown, settings.now)
+        print_status(found, missing, shown, settings.now, sorted(unlisted))
     if oldest is not None and (published_at is None or (settings.now - published_at).total_seconds() > oldest):
         err.print(f"[bold red]The last publish was more than {limit} ago[/]")
         raise typer.Exit(Exit.TOO_OLD)

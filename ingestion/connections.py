@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import dlt
 from dlt.common.configuration.exceptions import ConfigFieldMissingException
 
-_FIELDS = {"connection_id", "org_id", "connector", "base_url", "start_date", "settings"}
+_FIELDS = {"connection_id", "org_id", "connector", "base_url", "start_date", "ended_on", "settings"}
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -39,6 +39,11 @@ class Connection:
     base_url: str | None = None
     start_date: datetime | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    ended_on: datetime | None = None
+
+    def has_ended(self, now: datetime) -> bool:
+        """Whether the connection was taken away for good: its vendor is asked no more."""
+        return self.ended_on is not None and self.ended_on <= now
 
     def setting(self, name: str) -> Any:
         """The value of a setting that the connector needs; a ConnectionsError that names it if it is absent."""
@@ -138,13 +143,17 @@ def _connection(entry: dict[str, Any], where: str, connectors: Collection[str]) 
             f"{where}: unknown {', '.join(sorted(unknown))}; what is not secret goes under [connections.settings], "
             "secrets into .dlt/secrets.toml or the environment"
         )
+    start_date, ended_on = (_instant(entry, name, where) for name in ("start_date", "ended_on"))
+    if start_date is not None and ended_on is not None and ended_on < start_date:
+        raise ConnectionsError(f"{where}: ended_on {entry['ended_on']} is before start_date {entry['start_date']}")
     return Connection(
         connection_id=entry["connection_id"],
         org_id=entry["org_id"],
         connector=entry["connector"],
         base_url=entry.get("base_url"),
-        start_date=_instant(entry.get("start_date"), where),
+        start_date=start_date,
         settings=entry.get("settings", {}),
+        ended_on=ended_on,
     )
 
 
@@ -156,7 +165,8 @@ def _is_address(url: str) -> bool:
         return False
 
 
-def _instant(value: Any, where: str) -> datetime | None:
+def _instant(entry: Mapping[str, Any], name: str, where: str) -> datetime | None:
+    value = entry.get(name)
     if value is None:
         return None
     try:
@@ -168,4 +178,4 @@ def _instant(value: Any, where: str) -> datetime | None:
             raise TypeError
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     except (ValueError, TypeError) as error:
-        raise ConnectionsError(f"{where}: start_date {value!r} is no date such as 2025-10-01") from error
+        raise ConnectionsError(f"{where}: {name} {value!r} is no date such as 2025-10-01") from error

@@ -122,6 +122,9 @@ def rows(
     of_api = _EventReader if stream.kind == "events" else _ListingReader
     reading = (reader or of_api)(connector, connection, stream, fetch, state)
     try:
+        if connection.ended_on is not None and connection.has_ended(fetch.now):
+            yield from reading.ended(connection.ended_on)
+            return
         if state.get("org_id", connection.org_id) != connection.org_id:
             raise ConnectionsError(
                 f"{connection.connection_id} has been read for {state['org_id']}, and one customer's events are no"
@@ -175,6 +178,17 @@ class Reader(ABC):
         """What came in before the failure stays, and the failure is a row of the fetch log."""
         self._fetch.outcomes[self._key] = error
         yield self._log("failed", error=error, complete_through=self._complete_through())
+
+    def ended(self, at: datetime) -> Iterator[Any]:
+        """Once, that the connection was taken away; of a stream that was never read there is nothing to tell.
+
+        The window is an instant, so that `int_fetches` joins it with no other that was told before.
+        """
+        if self._state and self._instant("ended_on") != at:
+            window = at, at + timedelta.resolution
+            log = self._log("ended", window=window, complete_through=self._complete_through())
+            self._state["ended_on"] = at.isoformat()
+            yield log
 
     @abstractmethod
     def _new(self) -> Iterator[Any]:
@@ -284,6 +298,7 @@ class Reader(ABC):
     ) -> Any:
         start, end = window or self._window
         self._has_logged, self._has_landed = True, False
+        self._state.pop("ended_on", None)  # who is read again has not ended
         if outcome == "complete":
             if complete_through is not None:
                 self._state["logged_through"] = complete_through.isoformat()

@@ -155,7 +155,7 @@ def file_readings(
     """
     found: list[Reading] = []
     for connection in connections if fetch.span is None else ():
-        beside = {} if fetch.is_replay else connection.settings.get("files", {})
+        beside = {} if fetch.is_replay or connection.has_ended(fetch.now) else connection.settings.get("files", {})
         if not isinstance(beside, Mapping):
             error = f'connection {connection.connection_id!r}: files must be a table of stream = "s3://…"'
             fetch.outcomes[connection.connection_id, "files"] = error

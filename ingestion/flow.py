@@ -243,13 +243,17 @@ class Flow:
         return extract(self.warehouse, connections, connectors(), now=self.settings.now, on_rows=progress.rows, **mode)
 
     def _connections_of(self, only: Mapping[str, str]) -> list[Connection]:
-        """The connections whose attributes have these values; ConfigError where there is none."""
+        """The connections whose attributes have these values, but for those that have ended; ConfigError for none."""
         found = [c for c in self.connections if all(getattr(c, name) == value for name, value in only.items())]
         if not found:
             asked = ", ".join(f"{name} {value}" for name, value in only.items()) or "any"
             listed = ", ".join(c.connection_id for c in self.connections) or "none"
             raise ConfigError(f"no connection of {asked}; the connections are {listed}")
-        return found
+        living = [c for c in found if not c.has_ended(self.settings.now)]
+        if not living:
+            ended = ", ".join(c.connection_id for c in found)
+            raise ConfigError(f"nothing is asked of what has ended: take ended_on from {ended} to read it again")
+        return living
 
     def build(
         self, summary: Summary, progress: Progress, *, select: str | None = None, full_refresh: bool = False

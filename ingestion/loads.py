@@ -136,17 +136,23 @@ def readings(
 ) -> list[Reading]:
     """A reading of each stream that a connection is set up for, or of `only` these (connection id, stream).
 
+    Of one that has ended, of each that it ever was set up for.
+
     `states` are dlt's of the source's resources.
     """
     return [
         Reading(connector, connection, stream, fetch, states, pool)
         for connection in connections
         for stream in connector.streams
-        if stream.path and (not stream.needs or stream.needs in connection.settings)
-        if not stream.unless or stream.unless not in connection.settings
+        if stream.path and (connection.has_ended(fetch.now) or _is_set_up(stream, connection))
         if stream.kind == "events" or not (fetch.span or fetch.is_replay)  # listings are read in full at every run
         if not only or (connection.connection_id, stream.name) in only
     ]
+
+
+def _is_set_up(stream: Stream, connection: Connection) -> bool:
+    settings = connection.settings
+    return (not stream.needs or stream.needs in settings) and (not stream.unless or stream.unless not in settings)
 
 
 def _gathered(own_table: str, items: Iterable[pa.Table | Marked]) -> Iterator[Any]:

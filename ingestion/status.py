@@ -27,6 +27,8 @@ class StreamStatus:
     """Why, of the most of them."""
     errors: tuple[str, ...]
     """All that the last fetch noted, whatever its outcome: a file is corrupt while the others are read."""
+    ended_on: datetime | None = None
+    """Since when the vendor is not asked any more, for the connection was taken away."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def streams(warehouse: Warehouse) -> list[StreamStatus]:
         for dataset in _datasets(client, "fetch_log"):
             newest = _rows(
                 client,
-                "select connection_id, stream, outcome, complete_through, fetched_at from (select *,"
+                "select connection_id, stream, outcome, complete_through, fetched_at,"
+                " case when outcome = 'ended' then window_start end as ended_on from (select *,"
                 " row_number() over (partition by connection_id, stream order by fetched_at desc, window_start desc)"
                 f" as newest from {dataset}.fetch_log) as fetches where newest = 1 order by connection_id, stream",
             )
@@ -65,10 +68,10 @@ def streams(warehouse: Warehouse) -> list[StreamStatus]:
             ):
                 errors[connection, stream].append(error)
             rejected = _rejected(client, dataset) if dataset in _datasets(client, "rejected_records") else {}
-            for connection, stream, outcome, through, at in newest:
+            for connection, stream, outcome, through, at, ended_on in newest:
                 count, reason = rejected.get((connection, stream), (0, None))
                 noted = tuple(errors[connection, stream])
-                found.append(StreamStatus(connection, stream, outcome, through, at, count, reason, noted))
+                found.append(StreamStatus(connection, stream, outcome, through, at, count, reason, noted, ended_on))
     return found
 
 
@@ -92,6 +95,7 @@ def _rejected(client: Any, dataset: str) -> dict[tuple[str, str], tuple[int, str
 def gaps(warehouse: Warehouse, schema: str, statuses: list[StreamStatus]) -> list[Gap]:
     """The missing days of every stream, none before a build; `schema` is the marts', `statuses` of `streams`."""
     through = {(status.connection_id, status.stream): status.complete_through for status in statuses}
+    ended = {status.connection_id for status in statuses if status.ended_on}
     with warehouse.pipeline("product").sql_client() as client:
         if not _rows(
             client,
@@ -106,7 +110,9 @@ def gaps(warehouse: Warehouse, schema: str, statuses: list[StreamStatus]) -> lis
         )
     found = []
     for connection, stream, first, last, state, connector in rows:
-        advice = _advice(connection, connector, first, last, state, through.get((connection, stream)))
+        advice = "nobody is asked for them any more: the connection has ended"
+        if connection not in ended:
+            advice = _advice(connection, connector, first, last, state, through.get((connection, stream)))
         found.append(Gap(connection, stream, first, last, state, advice))
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -142,7 +142,10 @@ def _print_next_steps(flow: Flow) -> None:
     out.print("\n[bold]Look further[/]", *map(escape, lines), sep="\n  ", highlight=False, soft_wrap=True)
 
 
-def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, now: datetime) -> None:
+def print_status(
+    found: list[StreamStatus], missing: list[Gap], shown: Status, now: datetime, unlisted: Collection[str] = ()
+) -> None:
+    """`unlisted`: connections that were read once, and that the connections file has no more."""
     is_narrow = out.width < WIDE
     fetched = "%m-%d %H:%M" if is_narrow else "%Y-%m-%d %H:%M"
     # an id is there to be copied: the stream beside it is cropped, by what all the others need
@@ -151,6 +154,7 @@ def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, n
     table = _lines("connection", stream, "last fetch", "complete through", "rejected")
     for s in found:
         outcome = "[red]failed[/]" if s.outcome == "failed" else f"{s.fetched_at:{fetched}}"
+        outcome = f"ended {s.ended_on:%Y-%m-%d}" if s.ended_on else outcome
         through = f"{s.complete_through:%Y-%m-%d %H:%M}" if s.complete_through else "[red]never[/]"
         table.add_row(s.connection_id, s.stream, outcome, through, str(s.rejected or ""))
     if found:
@@ -165,6 +169,9 @@ def print_status(found: list[StreamStatus], missing: list[Gap], shown: Status, n
         for of, error in told:
             line = f"[red]{s.connection_id}, {s.stream}{of}:[/] {escape(error)}"
             out.print(line, highlight=False, soft_wrap=True)
+    if unlisted:
+        line = f"no more in the connections file: {', '.join(unlisted)}: what is gone for good is listed with ended_on,"
+        out.print(f"[yellow]{line} else usage is unknown for ever[/]", highlight=False, soft_wrap=True)
     if missing:
         _print_gaps(missing)
     if shown.generation_id is None or shown.published_at is None:

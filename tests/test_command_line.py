@@ -32,6 +32,7 @@ from ingestion.publish import Status, TableStatus
 from ingestion.status import Gap, StreamStatus
 from ingestion.terminal import err, out, print_status, print_summary
 from tests.flow_support import PROJECT, VENDORS, NewSite, Rows, Site, copy_project, differences
+from tests.models_support import Warehouse, fetches, utc
 from tests.publish_support import wait_until
 from tests.support import Answer, vendor
 
@@ -387,6 +388,29 @@ def test_check_says_what_a_change_would_add_and_refuses_what_it_would_break(ran:
     nothing = ran.site.invoke("check", "--state", str(tmp_path / "nowhere"))
     assert nothing.exit_code == 1
     assert "nowhere/manifest.json to compare with" in nothing.stderr
+
+
+def test_the_status_tells_what_has_ended_and_what_is_listed_no_more(
+    new_site: NewSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = new_site()
+    site.home.mkdir(parents=True, exist_ok=True)
+    listed = {"connector": "okta", "ended_on": "2026-01-20"}, {"connector": "zoom"}
+    monkeypatch.setenv("APP_USAGE_CONNECTIONS", str(site.write_connections(*listed)))
+    monkeypatch.setattr(out, "width", 200)
+    landed = Warehouse(site.home)
+    for connector in ("okta", "zoom", "slack"):
+        log = fetches(connector, f"acme-{connector}", "acme", start="2026-01-01", at="2026-01-19 12:00")
+        landed.land(connector, "1", {"fetch_log": log})
+    told = fetches("okta", "acme-okta", "acme", start="2026-01-20", at="2026-01-21", outcome="ended")
+    landed.land("okta", "2", {"fetch_log": [{**row, "window_start": utc("2026-01-20")} for row in told]})
+    said = " ".join(site.invoke("status").output.split())
+    assert "acme-okta system_log ended 2026-01-20" in said
+    assert "no more in the connections file: acme-slack:" in said
+    for again in (("backfill", "--from", "2026-01-01", "--to", "2026-01-02"), ("replay",)):
+        refused = site.invoke(*again, "--connector", "okta")
+        assert refused.exit_code == 1, refused.output
+        assert "take ended_on from acme-okta to read it again" in refused.output
 
 
 def test_a_backfill_and_a_replay_find_nothing_more_and_name_the_connections_there_are(ran: Ran) -> None:

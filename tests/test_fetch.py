@@ -674,6 +674,64 @@ def test_replayed_records_land_as_if_they_had_never_been_rejected(lake: Lake, tm
     assert status.rejected == 1
 
 
+ENDED = NOW + timedelta(hours=6)
+ENDS = "select stream, window_start from landing_acme_app.fetch_log where outcome = 'ended' order by fetched_at, 1"
+
+
+def test_the_end_of_a_connection_lands_once_and_needs_no_vendor(lake: Lake) -> None:
+    app = App()
+    app.users = [{"id": 1, "email": "1@acme.com"}]
+    connector = _connector(streams="both")
+    without_secret = replace(connector, auth=lambda connection, session: connection.secret("that_is_gone"))
+    with vendor(app) as server:
+        ending = replace(_connection(server.url), ended_on=ENDED)
+        never_read = replace(ending, connection_id="acme-never", org_id="initech")
+        lake.extract(connector, ending)
+        assert lake.query(ENDS) == []
+        before = len(server.requests)
+        for hours in (6, 30):
+            report = lake.extract(without_secret, [ending, never_read], NOW + timedelta(hours=hours))
+            assert (report.failures, dict(report.rows)) == ({}, {"acme_app": 0})
+        assert len(server.requests) == before
+    at = ENDED.replace(tzinfo=None)
+    assert lake.query(ENDS) == [("events", at), ("users", at)]
+    assert lake.query("select count(*) from landing_acme_app._dlt_loads") == [(2,)]
+    assert {(s.stream, s.outcome, s.ended_on) for s in streams(lake.warehouse)} == {
+        ("events", "ended", at),
+        ("users", "ended", at),
+    }
+
+
+def test_an_end_that_is_moved_is_told_anew_and_of_a_stream_that_settings_leave_out_too(lake: Lake) -> None:
+    connector = _connector()
+    optional = replace(connector, streams=(replace(connector.streams[0], needs="audit"),))
+    with vendor(App()) as server:
+        lake.extract(optional, _connection(server.url, settings={"audit": True}))
+        for number, end in enumerate((ENDED, ENDED + timedelta(hours=1), ENDED, ENDED)):
+            ended = replace(_connection(server.url), ended_on=end)
+            lake.extract(optional, ended, NOW + timedelta(days=1 + number))
+    ends = [ENDED, ENDED + timedelta(hours=1), ENDED]
+    assert lake.query(ENDS) == [("events", end.replace(tzinfo=None)) for end in ends]
+
+
+def test_a_connection_that_is_taken_up_again_is_read_on_from_where_it_was(lake: Lake) -> None:
+    app = App()
+    app.events = [_event(1, NOW - timedelta(hours=2))]
+    app.users = [{"id": 1, "email": "1@acme.com"}]
+    connector = _connector(streams="both")
+    with vendor(app) as server:
+        going_on = _connection(server.url)
+        ended = replace(going_on, ended_on=ENDED)
+        for connection, days in ((going_on, 0), (ended, 1), (going_on, 2)):
+            lake.extract(connector, connection, NOW + timedelta(days=days))
+            app.events.append(_event(10 + days, NOW + timedelta(hours=18)))
+        outcomes = {(s.stream, s.outcome, s.ended_on) for s in streams(lake.warehouse)}
+        assert outcomes == {("events", "complete", None), ("users", "complete", None)}
+        lake.extract(connector, ended, NOW + timedelta(days=3))
+    assert _ids(lake) == [f"events:acme-app:{n}" for n in (1, 10, 11)]
+    assert len(lake.query(ENDS)) == 4
+
+
 def test_what_lies_in_memory_under_a_null_is_no_change_of_the_products_tables() -> None:
     def table(days: list[int], text: str | None = None) -> pa.Table:
         first_is_valid = pa.py_buffer(b"\x01")

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -578,6 +578,19 @@ def test_what_is_complete_is_as_old_as_the_newest_file_and_its_lag(lake: Lake, f
     assert spans(lake)[1:] == [("complete", at(5), at(9), at(9))]
     read(lake, folder, NOW + 2 * HOUR)
     assert len(spans(lake)) == 2, "time that goes by makes nothing complete"
+
+
+def test_a_folder_that_has_ended_may_be_gone_and_goes_on_without_a_new_file(lake: Lake, folder: Folder) -> None:
+    folder.put("a.json", events(1, 1), NOW - 6 * HOUR)
+    connection = Connection("acme-files", "acme", "files", settings=folder.settings)
+    read(lake, folder)
+    there = folder.folder.rename(folder.folder.with_name("gone"))
+    for hours in (1, 2):
+        ended = replace(connection, ended_on=NOW)
+        assert not lake.extract(connectors()["files"], ended, NOW + hours * HOUR).failures
+    there.rename(folder.folder)
+    read(lake, folder, NOW + 3 * HOUR)
+    assert [outcome for outcome, *_ in spans(lake)] == ["complete", "ended", "complete"]
 
 
 def test_how_old_events_come_and_since_when_all_are_there_can_be_told(lake: Lake, folder: Folder) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,17 @@ def test_a_connection_is_read_with_its_settings_and_its_start_in_utc(tmp_path: P
     )
 
 
+@pytest.mark.parametrize("written", ['"2026-11-01"', "2026-11-01", "2026-10-31T16:00:00-08:00"])
+def test_a_connection_ends_with_the_instant_that_it_names(tmp_path: Path, written: str) -> None:
+    [connection] = _read(
+        tmp_path, GOOD.replace("[connections.settings]", f"ended_on = {written}\n[connections.settings]")
+    )
+    at = datetime(2026, 11, 1, tzinfo=UTC)
+    assert connection.ended_on == at
+    assert connection.has_ended(at)
+    assert not connection.has_ended(at - timedelta(seconds=1))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -62,6 +73,8 @@ def test_a_connection_is_read_with_its_settings_and_its_start_in_utc(tmp_path: P
         (GOOD.replace("127.0.0.1:1", "/v2"), "is no http:// or https:// with a host"),
         (GOOD.replace("127.0.0.1:1", "api.zoom.us:https"), "is no http:// or https:// with a host"),
         (GOOD.replace('"2025-10-01"', "12:00:00"), "no date such as 2025-10-01"),
+        (GOOD.replace("start_date", "ended_on").replace("2025-10-01", "in May"), "ended_on 'in May' is no date"),
+        (GOOD.replace("start_date", 'ended_on = "2025-09-30"\nstart_date'), "ended_on 2025-09-30 is before start_date"),
         ("[[connections", "not valid TOML"),
     ],
 )
