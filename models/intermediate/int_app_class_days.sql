@@ -232,7 +232,8 @@ told_days as (
                 then 1
             else 0
         end as is_working,
-        coalesce(completeness.source_count, 0) as source_count,
+        -- where sources have ended and none goes on, nobody told, as if one of them had failed
+        coalesce(completeness.source_count, case when source_sets.sources is null then 0 else 1 end) as source_count,
         coalesce(completeness.complete_count, 0) as complete_count,
         case
             when

@@ -67,11 +67,12 @@ told as (
         app_sources.app_id,
         app_sources.connection_id || ' ' || app_sources.connector
         || ' ' || coalesce(cast(app_sources.starts_on as varchar(10)), '')
-        -- of one that told until lately, its end is among the newest days
+        -- of one that told until lately, its end is among the newest days; of one that has ended, there are no more
         || ' ' || case
-            when app_sources.complete_on >= apps.expected_as_of_date - 7 then ''
+            when app_sources.complete_on >= apps.expected_as_of_date - 7 and app_sources.ended_on is null then ''
             else coalesce(cast(app_sources.complete_on as varchar(10)), 'nothing')
         end
+        || coalesce(' ' || cast(app_sources.ended_on as varchar(10)), '')
         || ' ' || md5(coalesce(missing_days.missing, '')) as source_told
     from app_sources
     inner join apps

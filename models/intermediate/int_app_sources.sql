@@ -25,7 +25,8 @@ sources as (
         connection_id,
         max(case when stream_kind = 'events' then 1 else 0 end) = 1 as has_events,
         max(case when stream_kind = 'events' then expected_lag_seconds end) as expected_lag_seconds,
-        max(case when stream_kind = 'events' then restate_days end) as restate_days
+        max(case when stream_kind = 'events' then restate_days end) as restate_days,
+        max(ended_on) as ended_on
     from streams
     group by 1
 
@@ -69,7 +70,8 @@ joined as (
         sources.restate_days,
         histories.starts_on,
         histories.complete_from,
-        histories.complete_on
+        histories.complete_on,
+        sources.ended_on
     from shown
     left join sources
         on shown.connection_id = sources.connection_id

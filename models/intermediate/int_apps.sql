@@ -28,6 +28,10 @@ due_sources as (
 
     select
         app_sources.*,
+        ended_on is null as goes_on,
+        -- one that has ended says how far the app is told only where none goes on
+        min(case when ended_on is null then 0 else 1 end) over (partition by org_id, app_id) = 1
+        or ended_on is null as is_heard,
         {{ seconds_before('coalesce(app_sources.expected_lag_seconds, 0)', now()) }} as due_at
     from app_sources
 
@@ -40,12 +44,21 @@ apps as (
         due_sources.app_id,
         min(due_sources.first_seen_on) as first_seen_on,
         max(coalesce(due_sources.restate_days, 0)) as restate_days,
-        min({{ local_date('due_sources.due_at', 'due_zones.time_zone') }}) - 1 as expected_as_of_date,
+        min(
+            case when due_sources.is_heard then {{ local_date('due_sources.due_at', 'due_zones.time_zone') }} end
+        ) - 1 as expected_as_of_date,
         min(due_sources.complete_from) as complete_from,
-        max(due_sources.complete_on) as complete_on,
+        max(case when due_sources.is_heard then due_sources.complete_on end) as complete_on,
+        max(case when due_sources.goes_on then due_sources.complete_on end) as current_on,
         case
-            when max(case when due_sources.has_events and due_sources.complete_on is null then 1 else 0 end) = 0
-                then min(due_sources.complete_on)
+            when
+                max(
+                    case
+                        when due_sources.is_heard and due_sources.has_events and due_sources.complete_on is null then 1
+                        else 0
+                    end
+                ) = 0
+                then min(case when due_sources.is_heard then due_sources.complete_on end)
         end as complete_through
     from due_sources
     {{ join_time_zone('due_zones', 'due_sources.org_id', 'due_sources.due_at') }}
@@ -124,9 +137,9 @@ final as (
         dated.restate_days,
         dated.expected_as_of_date,
         dated.as_of_date,
-        coalesce(dated.complete_on >= dated.expected_as_of_date, false) as is_current,
+        coalesce(dated.current_on >= dated.expected_as_of_date, false) as is_current,
         coalesce(
-            dated.complete_on >= dated.expected_as_of_date
+            dated.current_on >= dated.expected_as_of_date
             and {{ days_between('dated.as_of_date', local_date(now(), 'orgs.time_zone')) }} > dated.restate_days,
             false
         ) as is_final,

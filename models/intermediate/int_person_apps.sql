@@ -42,9 +42,19 @@ judged_evidence as (
         evidence.connector,
         evidence.connection_id,
         evidence.access_from,
-        evidence.open_account_count,
+        -- an account that only a connection listed that has ended is no access
+        case
+            when evidence.open_account_count > 0 and app_sources.ended_on is not null then 0
+            else evidence.open_account_count
+        end as open_account_count,
         evidence.used_account_count,
         app_sources.starts_on,
+        app_sources.ended_on is null as goes_on,
+        -- one that has ended tells of a person only whom none that goes on has shown
+        min(case when app_sources.ended_on is null then 0 else 1 end) over (
+            partition by evidence.org_id, evidence.app_id, evidence.person_id
+        ) = 1
+        or app_sources.ended_on is null as is_heard,
         case
             when not app_sources.has_events then null
             when app_sources.complete_on is null then cast('2000-01-01' as date)
@@ -99,8 +109,10 @@ person_apps as (
         min(person_class) as person_class,
         min(access_from) as access_from,
         max(starts_on) as history_from,
-        count(distinct case when starts_on is not null then connection_id end) as source_count,
-        coalesce(min(known_through), cast('2000-01-01' as date)) as known_through,
+        count(distinct case when starts_on is not null and is_heard then connection_id end) as source_count,
+        coalesce(min(case when is_heard then known_through end), cast('2000-01-01' as date)) as known_through,
+        max(case when goes_on then 1 else 0 end) = 1 as goes_on,
+        max(case when goes_on then 0 else 1 end) = 1 as has_ended_source,
         sum(open_account_count) as open_account_count,
         sum(used_account_count) as used_account_count
     from judged_evidence
@@ -120,7 +132,9 @@ final as (
         person_apps.history_from,
         person_apps.source_count,
         person_apps.known_through,
-        person_apps.known_through >= apps.expected_as_of_date as usage_known,
+        person_apps.goes_on,
+        person_apps.has_ended_source,
+        person_apps.goes_on and person_apps.known_through >= apps.expected_as_of_date as usage_known,
         coalesce(person_apps.open_account_count > 0, true) as has_access,
         coalesce(person_apps.used_account_count > 0, false) as is_stated_used
     from person_apps

@@ -37,6 +37,7 @@ gaps as (
         app_sources.org_id,
         app_sources.app_id,
         app_sources.connection_id,
+        app_sources.ended_on,
         source_days.usage_date
     from app_sources
     inner join apps
@@ -79,6 +80,7 @@ final as (
             and sources_of_people.app_id = person_apps.app_id
             and sources_of_people.person_id = person_apps.person_id
             and gaps.usage_date >= person_apps.history_from
+            and (gaps.ended_on is null or not person_apps.goes_on)
     group by 1, 2, 3, 4
 
 )

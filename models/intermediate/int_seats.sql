@@ -193,8 +193,8 @@ only_licenses as (
     inner join apps
         on dated.org_id = apps.org_id and dated.app_id = apps.app_id
     where
-        dated.state_to >= cast({{ dbt.date_trunc('month', 'apps.as_of_date') }} as date)
-        or dated.state_to is null
+        coalesce(least(dated.state_to, dated.ended_on - 1), apps.as_of_date)
+        >= cast({{ dbt.date_trunc('month', 'apps.as_of_date') }} as date)
     group by 1, 2
     having count(distinct dated.license_key) = 1
 
@@ -223,7 +223,8 @@ named as (
         dated.last_activity_basis is not null as tells_last_activity,
         dated.assigned_on,
         greatest(dated.state_from, dated.assigned_on) as held_from,
-        dated.state_to as held_to
+        dated.state_to as held_to,
+        dated.ended_on
     from dated
     left join contract_names
         on

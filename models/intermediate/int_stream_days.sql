@@ -103,6 +103,7 @@ begun_streams as (
         streams.connection_id,
         streams.stream,
         begun.first_date,
+        streams.ended_on,
         {{ seconds_before('coalesce(streams.expected_lag_seconds, 0)', now()) }} as due_at
     from streams
     inner join begun
@@ -111,7 +112,7 @@ begun_streams as (
 
 ),
 
--- a stream begins on the first whole day that was read, and should go on to this day
+-- a stream begins on the first whole day that was read, and should go on to this day, or to where it was taken away
 known_streams as (
 
     select
@@ -120,7 +121,7 @@ known_streams as (
         begun_streams.connection_id,
         begun_streams.stream,
         begun_streams.first_date,
-        {{ local_date(now(), 'orgs.time_zone') }} - 1 as last_date,
+        least({{ local_date(now(), 'orgs.time_zone') }}, begun_streams.ended_on) - 1 as last_date,
         {{ local_date('begun_streams.due_at', 'due_zones.time_zone') }} - 1 as expected_date
     from begun_streams
     inner join orgs

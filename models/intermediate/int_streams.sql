@@ -6,6 +6,12 @@ fetches as (
 
 ),
 
+time_zones as (
+
+    select * from {{ ref('int_time_zones') }}
+
+),
+
 newest as (
 
     select
@@ -17,7 +23,7 @@ newest as (
 
 ),
 
--- a later failure takes nothing back: what was asked for before has landed
+-- a later failure takes nothing back: what was asked for before has landed; that it has ended, no vendor was asked
 reached as (
 
     select
@@ -27,7 +33,9 @@ reached as (
         max(case when fetch_rank = 1 then connector end) as connector,
         max(stream_kind) as stream_kind,
         max(complete_through) as complete_through,
-        max(fetched_at) as last_fetched_at,
+        max(case when outcome <> 'ended' then fetched_at end) as last_fetched_at,
+        max(case when outcome = 'ended' then fetched_at end) as last_ended_at,
+        max(case when fetch_rank = 1 and outcome = 'ended' then window_started_at end) as ended_at,
         max(case when outcome = 'complete' then fetched_at end) as last_completed_at,
         max(case when fetch_rank = 1 then expected_lag_seconds end) as expected_lag_seconds,
         max(case when fetch_rank = 1 then restate_days end) as restate_days
@@ -40,7 +48,8 @@ connections as (
 
     select
         connection_id,
-        max(last_fetched_at) as last_fetched_at
+        max(last_fetched_at) as last_fetched_at,
+        case when max(last_ended_at) >= max(last_fetched_at) then max(ended_at) end as ended_at
     from reached
     group by 1
 
@@ -59,10 +68,12 @@ final as (
         reached.last_fetched_at,
         reached.last_completed_at,
         reached.expected_lag_seconds,
-        reached.restate_days
+        reached.restate_days,
+        {{ local_date('connections.ended_at', 'end_zones.time_zone') }} as ended_on
     from reached
     inner join connections
         on reached.connection_id = connections.connection_id
+    {{ join_time_zone('end_zones', 'reached.org_id', 'connections.ended_at') }}
     where reached.last_fetched_at >= {{ dbt.dateadd('day', -7, 'connections.last_fetched_at') }}
 
 )

@@ -168,19 +168,20 @@ seat_counts as (
 
 ),
 
--- whose seats are known: the vendor names licences, or what it lists can only be of one contract
+-- whose seats are known: the vendor still names licences, or what it lists can only be of one contract
 apps_with_seats as (
 
     select
         org_id,
         app_id
     from account_states
-    where license_name is not null
+    where license_name is not null and ended_on is null
     union
     select
         org_id,
         app_id
     from seats
+    where ended_on is null
 
 ),
 

@@ -1,3 +1,8 @@
+{#- At the as-of day usage is known if nothing is overdue. #}
+{%- set known_day -%}
+case when calendar.calendar_date = months.as_of_date then months.expected_as_of_date else calendar.calendar_date end
+{%- endset %}
+
 with
 
 seats as (
@@ -126,11 +131,7 @@ held as (
         coalesce(
             case when seats.is_only_license then only_contracts.license_name end, seats.license_name
         ) as held_license_name,
-        -- at its last day usage is known if nothing is overdue
-        case
-            when calendar.calendar_date = months.as_of_date then months.expected_as_of_date
-            else calendar.calendar_date
-        end as must_be_known_through,
+        {{ known_day }} as must_be_known_through,
         row_number() over (
             partition by seats.org_id, seats.app_id, seats.license_name, seats.account_id, calendar.calendar_date
             order by
@@ -153,6 +154,8 @@ held as (
             seats.org_id = only_contracts.org_id
             and seats.app_id = only_contracts.app_id
             and calendar.calendar_date = only_contracts.seat_date
+    -- of what a connection listed that has ended, nobody knows who holds it from then on
+    where seats.ended_on > {{ known_day }} or seats.ended_on is null
 
 ),
 
@@ -312,6 +315,7 @@ joined as (
         ) as usage_known,
         coalesce(person_apps.history_from <= person_apps.access_from, false) as is_seen_from_the_start,
         coalesce(app_sources.has_events, true) as has_events,
+        coalesce(person_apps.has_ended_source, false) as has_ended_source,
         person_apps.history_from,
         person_apps.source_count,
         greatest(
@@ -412,10 +416,11 @@ final as (
             when {{ days_between('last_used_date', 'seat_date') }} < idle_after_days then 'active'
             when {{ days_between('assigned_on', 'seat_date') }} < grace_days or is_on_leave then 'grace'
             when not {{ is_told('idle_after_days', 'seat_date', 'untold_count') }} then 'unknown'
-            -- of days before the sources began nobody told: too few have been since to call anything idle
+            -- of days before the sources began nobody told, or only one that has ended: too few have been since to call
+            -- anything idle
             when
                 has_events
-                and last_used_date is null
+                and (last_used_date is null or has_ended_source)
                 and not is_seen_from_the_start
                 and {{ days_between('history_from', 'seat_date') }} + 1
                 < {{ var('min_complete_ratio') }} * idle_after_days

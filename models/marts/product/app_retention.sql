@@ -81,7 +81,9 @@ app_blocks as (
         app_sources.org_id,
         app_sources.app_id,
         source_blocks.block_start_date,
-        cast(sum(source_blocks.complete_count) as double precision) / sum(source_blocks.day_count)
+        sum(source_blocks.day_count) as day_count,
+        -- of a day on which one source had ended, and the next had not begun, nobody told
+        cast(sum(source_blocks.complete_count) as double precision) / greatest(sum(source_blocks.day_count), 28)
             as data_complete_ratio
     from app_sources
     inner join source_blocks
@@ -102,6 +104,10 @@ blocks as (
         lag(app_blocks.data_complete_ratio) over (
             partition by app_blocks.org_id, app_blocks.app_id order by app_blocks.block_start_date
         ) as previous_complete_ratio,
+        -- whom a source showed that has ended since is not seen any more, and did not leave
+        app_blocks.day_count >= lag(app_blocks.day_count) over (
+            partition by app_blocks.org_id, app_blocks.app_id order by app_blocks.block_start_date
+        ) as is_seen_as_before,
         apps.first_seen_on,
         apps.restate_days
     from app_blocks
@@ -279,7 +285,8 @@ joined as (
         sources.sources,
         blocks.data_complete_ratio >= {{ var('min_complete_ratio') }} as is_known,
         blocks.data_complete_ratio >= {{ var('min_complete_ratio') }}
-        and coalesce(blocks.previous_complete_ratio >= {{ var('min_complete_ratio') }}, false) as is_comparable,
+        and coalesce(blocks.previous_complete_ratio >= {{ var('min_complete_ratio') }}, false)
+        and coalesce(blocks.is_seen_as_before, false) as is_comparable,
         {{ local_date(now(), 'orgs.time_zone') }} as today,
         {%- for figure in ['active', 'retained', 'arrived', 'resurrected'] %}
         cast(coalesce(came.{{ figure }}, 0) as bigint) as {{ figure }},

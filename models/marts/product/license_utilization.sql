@@ -1,3 +1,5 @@
+{%- set held_until = 'coalesce(least(holders.held_to, holders.ended_on - 1), last_days.as_of_date)' %}
+
 with
 
 license_days as (
@@ -168,8 +170,7 @@ held as (
         holders.account_id,
         max(last_days.assigned) as assigned,
         case
-            when max(coalesce(holders.held_to, last_days.as_of_date)) < max(last_days.as_of_date)
-                then max(holders.held_to) + 1
+            when max({{ held_until }}) < max(last_days.as_of_date) then max(holders.held_to) + 1
         end as released_on
     from last_days
     inner join holders
@@ -180,6 +181,10 @@ held as (
             and coalesce(last_days.as_of_date >= holders.held_from, true)
             and coalesce(last_days.term_from <= holders.held_to, holders.held_to is null)
     group by 1, 2, 3, 4
+    -- who had one when the connection was taken away gave nothing back
+    having
+        max({{ held_until }}) >= max(last_days.as_of_date)
+        or coalesce(max({{ held_until }}) <> max(holders.ended_on) - 1, true)
 
 ),
 

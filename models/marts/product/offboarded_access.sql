@@ -112,6 +112,18 @@ evidence as (
 
 ),
 
+listed_elsewhere as (
+
+    select distinct
+        org_id,
+        app_id,
+        account_id
+    from accounts
+    where ended_on is null
+
+),
+
+-- that a connection has ended closes no account: what it listed last stays so, until another connection lists it
 left_open as (
 
     select
@@ -139,7 +151,12 @@ left_open as (
             and accounts.stream = seats.stream
             and accounts.record_id = seats.record_id
             and seats.held_to is null
-    where not accounts.is_gone
+    left join listed_elsewhere
+        on
+            accounts.org_id = listed_elsewhere.org_id
+            and accounts.app_id = listed_elsewhere.app_id
+            and accounts.account_id = listed_elsewhere.account_id
+    where not accounts.is_gone and (accounts.ended_on is null or listed_elsewhere.account_id is null)
 
 ),
 

@@ -78,8 +78,12 @@ completeness as (
     select
         org_id,
         {%- for days in [1, 7, 28, 30, 90] %}
+        -- a day of which nobody was left to tell is as untold as one on which a source failed
         cast(sum(case when usage_date > as_of_date - {{ days }} then complete_count end) as double precision)
-        / sum(case when usage_date > as_of_date - {{ days }} then source_count end) as complete_ratio_{{ days }},
+        / (
+            sum(case when usage_date > as_of_date - {{ days }} then source_count - 1 end)
+            + least({{ days }}, {{ days_between('min(usage_date)', 'max(as_of_date)') }} + 1)
+        ) as complete_ratio_{{ days }},
         {%- endfor %}
         sum(
             case when complete_count >= {{ var('min_complete_ratio') }} * source_count then 1 else 0 end
