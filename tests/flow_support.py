@@ -277,9 +277,13 @@ def sandbox_of(flow: Flow) -> Sandbox:
     return flow.sandbox
 
 
-def recounted(sandbox: Sandbox, broken: Mapping[str, datetime | None] | None = None) -> dict[str, Keyed]:
-    """What the product's tables must hold, by name and key; `broken` as in Recount."""
-    recount = Recount.of(sandbox, broken)
+def recounted(
+    sandbox: Sandbox,
+    broken: Mapping[str, datetime | None] | None = None,
+    ended: Mapping[str, datetime] | None = None,
+) -> dict[str, Keyed]:
+    """What the product's tables must hold, by name and key; `broken` and `ended` as in Recount."""
+    recount = Recount.of(sandbox, broken, ended)
     emails = _emails(recount.truth)
     users: Keyed = {key: {"user_email": emails.get(key[:2]), **row} for key, row in recount.user_app_usage.items()}
     return {

@@ -258,6 +258,13 @@ def fetches(
     return [row for row in events + listings if streams is None or row["stream"] in streams]
 
 
+def ended(connector: str, connection_id: str, org_id: str, *, on: str, at: str) -> list[Row]:
+    """What a run says of a connection that was taken away."""
+    span = {"window_start": utc(on), "window_end": utc(on) + timedelta.resolution}
+    told = fetches(connector, connection_id, org_id, start=on, at=at, outcome="ended", complete_through=on)
+    return [{**row, **span, "complete_through": None} for row in told]
+
+
 def login(
     connection_id: str,
     org_id: str,

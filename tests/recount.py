@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
@@ -62,7 +62,7 @@ class Recount:
     """The tables, keyed as they are published.
 
     `occurred`: all that happened by now, shown by now or not. `broken`: connection -> the instant at which it was last
-    read, for connections that fail since.
+    read, for connections that fail since. `ended`: connection -> the instant from which on it is taken away.
     """
 
     truth: Truth
@@ -70,6 +70,7 @@ class Recount:
     start: date
     occurred: list[TrueEvent]
     broken: dict[str, datetime | None] | None = None
+    ended: dict[str, datetime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.broken = self.broken or {}
@@ -79,10 +80,15 @@ class Recount:
         self._collect()
 
     @classmethod
-    def of(cls, sandbox: Sandbox, broken: Mapping[str, datetime | None] | None = None) -> Self:
+    def of(
+        cls,
+        sandbox: Sandbox,
+        broken: Mapping[str, datetime | None] | None = None,
+        ended: Mapping[str, datetime] | None = None,
+    ) -> Self:
         truth = sandbox.truth()
         latest = truth.now + max(source.usual for source in SOURCES.values()) + timedelta(days=3)
-        return cls(truth, truth.now, sandbox.start, list(sandbox.events(latest)), dict(broken or {}))
+        return cls(truth, truth.now, sandbox.start, list(sandbox.events(latest)), dict(broken or {}), dict(ended or {}))
 
     def _day(self, org_id: str, instant: datetime) -> date:
         return instant.astimezone(self._zones[org_id]).date()
@@ -109,6 +115,7 @@ class Recount:
         self.listings: dict[tuple[str, str], set[str]] = defaultdict(set)  # (org, app) -> connections that list it
         self.listed: set[tuple[str, str, str]] = set()  # who has an account
         self.admitted: set[tuple[str, str, str]] = set()  # who has one that can log in
+        self.let_in: set[tuple[str, str, str]] = set()  # and whose listing goes on
         for account in self.truth.accounts:
             self.connectors[account.connection_id] = account.connector
             self.org_of[account.connection_id] = account.org_id
@@ -122,6 +129,8 @@ class Recount:
             self.listed.add(key)
             if not self._is_shut_out(account, read_at):
                 self.admitted.add(key)
+                if account.connection_id not in self.ended:
+                    self.let_in.add(key)
             history = self._history_start(account.org_id)
             if account.connector in SILENT_ABOUT_CREATION:
                 self._see(key, history)
@@ -199,27 +208,41 @@ class Recount:
     def expected_as_of(self, org_id: str, connections: set[str]) -> date:
         """The last day that all sources should have told everything about by now."""
         return min(
-            self._day(org_id, self.now - SOURCES[self.connectors[c]].usual) - timedelta(days=1) for c in connections
+            self._day(org_id, self.now - SOURCES[self.connectors[c]].usual) - timedelta(days=1)
+            for c in self._heard(connections)
         )
+
+    def _heard(self, connections: Iterable[str]) -> set[str]:
+        """Those that go on; where all have ended, all of them."""
+        every = set(connections)
+        return every - self.ended.keys() or every
+
+    def _asked(self, org_id: str, connections: Iterable[str], day: date) -> list[str]:
+        """Those that were read and had not ended by a day."""
+        read = [c for c in connections if self._read_at(c) is not None]
+        return [c for c in read if c not in self.ended or day < self._day(org_id, self.ended[c])]
 
     def _told(self, org_id: str, connections: Iterable[str], end: date, days: int) -> float | None:
         """The share of the sources' days, of those up to `end`, that are complete."""
         history = self._history_start(org_id)
-        read = [c for c in connections if self._read_at(c) is not None]
-        complete = [self._complete_on(org_id, c) or date.min for c in read]
-        told = [
-            day <= last for day in (end - timedelta(days=n) for n in range(days)) if day >= history for last in complete
-        ]
+        if not any(self._read_at(c) is not None for c in connections):
+            return None
+        told: list[bool] = []
+        for day in (end - timedelta(days=n) for n in range(days)):
+            if day >= history:  # of one on which nobody was left to tell, nothing was told
+                asked = self._asked(org_id, connections, day)
+                told += [day <= (self._complete_on(org_id, c) or date.min) for c in asked] or [False]
         return sum(told) / len(told) if told else None
 
     def as_of(self, org_id: str, app_id: str) -> date:
         """The last day that any source of the app has told everything about, of those that all should have."""
         connections = self._sources[org_id, app_id]
-        complete = [day for c in connections if (day := self._complete_on(org_id, c))]
+        complete = [day for c in self._heard(connections) if (day := self._complete_on(org_id, c))]
         return min(self.expected_as_of(org_id, connections), max(complete))
 
     def is_current(self, org_id: str, app_id: str) -> bool:
-        return self.as_of(org_id, app_id) == self.expected_as_of(org_id, self._sources[org_id, app_id])
+        sources = self._sources[org_id, app_id]
+        return not sources <= self.ended.keys() and self.as_of(org_id, app_id) == self.expected_as_of(org_id, sources)
 
     def is_final(self, org_id: str, app_id: str) -> bool:
         """Whether all sources told of the as-of day, and none may still do so late."""
@@ -235,7 +258,9 @@ class Recount:
             key = (org_id, app_id, person_id)
             expected = self.expected_as_of(org_id, self._sources[org_id, app_id])
             as_of = self.as_of(org_id, app_id)
-            is_known = all((self._complete_on(org_id, c) or date.min) >= expected for c in connections)
+            is_known = not connections <= self.ended.keys() and all(
+                (self._complete_on(org_id, c) or date.min) >= expected for c in self._heard(connections)
+            )
             days = {day for day in self.active[key] if day <= as_of}
             active = {n: len({day for day in days if day > as_of - timedelta(days=n)}) for n in WINDOWS}
             person_class = self.person_class(org_id, person_id)
@@ -252,9 +277,9 @@ class Recount:
             row |= self._first_use(key, days)
             if not is_known:
                 row = {name: None if name != "person_class" else value for name, value in row.items()}
-            row["has_access"] = key in self.admitted or key not in self.listed
+            row["has_access"] = key in self.let_in or key not in self.listed
             row["is_partial"] = self._history_start(org_id) > as_of - timedelta(days=29)
-            row["data_complete_ratio"] = self._told(org_id, self._sources[org_id, app_id], as_of, 30)
+            row["data_complete_ratio"] = self._told(org_id, self._heard(self._sources[org_id, app_id]), as_of, 30)
             row["usage_band"] = self._band(person_class, is_known, active[30], eligible)
             hours = set().union(*(self.hours[*key, day] for day in days if (as_of - day).days < 28))
             is_restless = is_known and active[28] >= 27 and len(hours) >= 20
@@ -582,7 +607,7 @@ class Recount:
                 "unknown_reason": (None if users is not None else "incomplete_window") if is_known else "source_silent",
                 "is_partial": day.get("is_partial", True),
                 "is_final": self.is_final(org_id, app_id),
-                "data_complete_ratio": self._told(org_id, connections, as_of, 30),
+                "data_complete_ratio": self._told(org_id, self._heard(connections), as_of, 30),
                 "day_basis": "instant" if users else None,
                 "sources": self._names(connections),
                 "as_of_date": as_of,
@@ -709,7 +734,11 @@ class Recount:
             while (end := start + BLOCK - timedelta(days=1)) <= as_of:
                 ratios = [self._told(org_id, connections, day, 28) or 0 for day in (end, end - BLOCK)]
                 row = self._block(org_id, app_id, used, start)
-                if start == first or min(ratios) < 0.9:
+                seen = [
+                    sum(len(self._asked(org_id, connections, day - timedelta(days=n))) for n in range(28))
+                    for day in (end, end - BLOCK)
+                ]
+                if start == first or min(ratios) < 0.9 or seen[0] < seen[1]:
                     row = dict.fromkeys(row) | {"active": row["active"], "is_small": False}
                 if ratios[0] < 0.9:
                     row["active"] = None
@@ -824,7 +853,7 @@ class Recount:
         """A row per app that was ever seen. When its rows arrived, the truth does not know."""
         return {
             (org_id, app_id): {
-                "complete_through": min(self._complete_on(org_id, c) or date.min for c in connections),
+                "complete_through": min(self._complete_on(org_id, c) or date.min for c in self._heard(connections)),
                 "last_event_at": self.newest.get((org_id, app_id)),
                 "sources": ",".join(sorted({self.connectors[c] for c in connections})),
             }

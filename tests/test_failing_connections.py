@@ -150,6 +150,28 @@ def test_every_instant_of_the_status_for_programs_says_that_it_is_utc(from_a_lat
     assert document["published"]["proven_at"] in instants
 
 
+def test_connections_that_have_ended_leave_others_to_tell_of_now_and_keep_what_they_told(
+    from_a_later_day_on: Case, tmp_path: Path
+) -> None:
+    """On the second day on which they failed: what they should have told until then, nobody told."""
+    site, end = from_a_later_day_on.site.copy(tmp_path / "home", "ended"), LAST_READ + timedelta(days=1)
+    before = from_a_later_day_on.published
+    with site.flow(WORLD, NOW) as flow:
+        flow.connections = [replace(c, ended_on=end) if c.connection_id in SILENT else c for c in flow.connections]
+        assert run(flow).extracted.failures == {}  # type: ignore[union-attr]
+        ended = dict.fromkeys(SILENT, end)
+        expected = recounted(sandbox_of(flow), dict.fromkeys(SILENT, LAST_READ), ended)
+        advice = {gap.connection_id: gap.advice for gap in gaps(flow.warehouse, "analytics", streams(flow.warehouse))}
+        assert advice == dict.fromkeys(SILENT, "nobody is asked for them any more: the connection has ended")
+    published = site.published()
+    assert differences(published, expected) == []
+    known = {key for key, row in published["user_app_usage"].items() if row["usage_known"]}
+    assert known > {key for key, row in before["user_app_usage"].items() if row["usage_known"]}
+    last_told = LAST_READ.date() - timedelta(days=2)  # in every zone
+    days = {key: row for key, row in published["app_usage_daily"].items() if key[2] <= last_told}
+    assert days == {key: row for key, row in before["app_usage_daily"].items() if key[2] <= last_told}
+
+
 def test_a_gap_closes_when_the_vendor_answers_again_and_is_lost_when_it_has_forgotten(
     from_a_later_day_on: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

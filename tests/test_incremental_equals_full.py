@@ -1,9 +1,9 @@
 """Histories drawn at random: built load by load, killed on the way, they end as one build of everything does.
 
 What is drawn: customers whose time zones are told late or change; events that come late, twice, corrected, moved to
-another day or after a newer copy; loads that are split, cut off, resumed, and committed in the opposite order of their
-ids; connections that fail for days; accounts that are suspended, deleted and licensed; addresses that turn out to be
-somebody's and do not.
+another day or after a newer copy; loads that are split, cut off, resumed, and committed in the opposite order of
+their ids; connections that fail for days, or end and are taken up again; accounts that are suspended, deleted and
+licensed; addresses that turn out to be somebody's and do not.
 
 `HISTORIES=200 uv run pytest -n 0 tests/test_incremental_equals_full.py` draws so many, other ones every time.
 """
@@ -30,6 +30,7 @@ from tests.models_support import (
     Warehouse,
     contract,
     employee,
+    ended,
     fetches,
     google_license,
     google_user,
@@ -224,10 +225,22 @@ def listings(draw: Draw, org_id: str) -> list[tuple[int, str, str, Row]]:
 
 
 def fetch_logs(draw: Draw, org_id: str, connector: str) -> list[tuple[int, str, str, Row]]:
-    """A run at each step: it reads on from where the last good one ended, or fails, or comes too late."""
+    """A run at each step: it reads on from where the last good one ended, or fails, or comes too late.
+
+    The connection may have ended by one of them, lately or long ago, and be taken up again by the next.
+    """
     logs = []
     read_to = START
+    ends_at, is_back = draw(st.sampled_from([None, None, 1, 2, 3])), draw(st.booleans())
     for step, clock in enumerate(CLOCKS):
+        second = fetches(connector, f"{org_id}-{connector}{SECOND}", org_id, start=START, at=clock)
+        logs += [(step, connector, "fetch_log", row) for row in second]
+        if step == ends_at:
+            on = f"{draw(st.sampled_from([day for day in DAYS if day < clock]))} 08:00"
+            rows = ended(connector, f"{org_id}-{connector}", org_id, on=on, at=clock)
+            logs += [(step, connector, "fetch_log", row) for row in rows]
+        if ends_at is not None and (step == ends_at or (step > ends_at and not is_back)):
+            continue
         outcome = draw(st.sampled_from(["complete", "complete", "complete", "failed", "gap"]))
         through = None if outcome == "complete" else read_to
         rows = fetches(
@@ -239,7 +252,6 @@ def fetch_logs(draw: Draw, org_id: str, connector: str) -> list[tuple[int, str, 
             outcome=outcome,
             complete_through=through,
         )
-        rows += fetches(connector, f"{org_id}-{connector}{SECOND}", org_id, start=START, at=clock)
         logs += [(step, connector, "fetch_log", row) for row in rows]
         if outcome != "failed":
             read_to = clock
@@ -297,7 +309,7 @@ def is_eventful(history: History) -> bool:
     return (
         len(history.orgs) == 2
         and {load.connector for load in loads} == {connector for connector, _ in STREAMS}
-        and outcomes == {"complete", "failed", "gap"}
+        and outcomes == {"complete", "failed", "gap", "ended"}
         and not history.has_moves
         and any(load.is_cut_off for load in loads)
         and any(step.stops_after for step in history.steps)

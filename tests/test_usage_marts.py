@@ -9,6 +9,7 @@ from tests.models_support import (
     Row,
     Warehouse,
     employee,
+    ended,
     fetches,
     google_user,
     login,
@@ -195,6 +196,9 @@ def test_days_long_over_are_counted_anew_when_what_is_told_of_them_changes(on_du
         log = [{**row, **told} for row in fetches(connector, *connection, start=start, at=at)]
         on_duckdb.land(connector, f"{connector} {start} {at}", {"fetch_log": log})
 
+    def ends(connector: str, connection: tuple[str, str], on: str, at: str) -> None:
+        on_duckdb.land(connector, f"{connector} {at}", {"fetch_log": ended(connector, *connection, on=on, at=at)})
+
     def calendar(working_days: str, *holidays: date) -> None:
         orgs = [{**org("acme"), "working_days": working_days}]
         listed = [{"org_id": "acme", "holiday_on": day} for day in holidays]
@@ -243,11 +247,78 @@ def test_days_long_over_are_counted_anew_when_what_is_told_of_them_changes(on_du
         google_shows_zoom,
         lambda: read("google_workspace", GOOGLE, START, "2025-12-01 08:00"),  # and has since October
         lambda: read("okta", OKTA, "2026-01-24 12:00", "2026-02-10 12:00"),  # and Zoom is silent again
+        lambda: ends("zoom", ZOOM, "2026-01-12 08:00", "2026-02-10 13:00"),  # for it has ended long ago,
+        lambda: ends("zoom", ZOOM, "2025-12-20 08:00", "2026-02-10 14:00"),  # even longer,
+        lambda: ends("zoom", ZOOM, "2026-01-12 08:00", "2026-02-10 15:00"),  # or no longer
+        lambda: read("zoom", ZOOM, "2026-01-24 12:00", "2026-02-10 16:00"),  # and goes on
+        lambda: ends("okta", OKTA, "2026-01-12 08:00", "2026-02-10 17:00"),  # and Okta, which had told of all
     )
     for change in changes:
         before, _ = told, change()
         told = equals_a_full_refresh()
         assert told != before
+
+
+def test_what_an_identity_provider_showed_is_told_by_others_once_it_has_ended(on_duckdb: Warehouse) -> None:
+    """Okta failed for twelve days before it is said to be gone since. Zoom goes on, of Figma nobody else tells."""
+    end, failing, told_at = "2026-01-20 08:00", "2026-02-01 19:00", "2026-02-01 20:00"  # midnight in Los Angeles
+    built = "user_app_usage app_usage app_retention org_usage data_freshness dim_accounts fct_restatements " + " ".join(
+        DAYS
+    )
+
+    def read(connector: str, connection: tuple[str, str], start: str, at: str, **how: str) -> None:
+        log = fetches(connector, *connection, start=start, at=at, **how)
+        on_duckdb.land(connector, f"{connector} {at}", {"fetch_log": log})
+
+    def known() -> dict[tuple[str, str], tuple[object, ...]]:
+        on_duckdb.build(of=built)
+        columns = "person_id, app_id, usage_known, active_days_30, has_access, as_of_date"
+        return {row[:2]: row[2:] for row in on_duckdb.query(f"select {columns} from analytics.user_app_usage")}
+
+    def past() -> Contents:
+        days = ("fct_app_usage_daily", "app_usage_daily", "app_usage_daily_classes")
+        of_days = on_duckdb.contents(*days, condition="usage_date < '2026-01-20'", without=("ledger_id", "is_final"))
+        return of_days | on_duckdb.contents("dim_accounts")
+
+    land_people(on_duckdb, employee("acme", "ann"), employee("acme", "bob"))
+    signed_in = [okta_use("ann@acme.com", f"2026-01-{day} 18:00", "Zoom") for day in (10, 15)]
+    signed_in += [okta_use("bob@acme.com", f"2026-01-{day} 18:00", "Figma") for day in (10, 19)]
+    user = {"account_id": "bob@acme.com", "email": "bob@acme.com", "status": "ACTIVE", "payload": "{}"}
+    user |= {"connection_id": OKTA[0], "org_id": OKTA[1], "fetched_at": utc("2026-01-20 12:00"), "record_id": "1"}
+    figma = {**user, "is_gone": False, "is_complete_listing": True, "app_id": "0oa1", "app_name": "Figma"}
+    on_duckdb.land("okta", "o1", {"system_log": signed_in, "app_users": [figma]})
+    read("okta", OKTA, START, "2026-01-20 12:00")
+    used = [zoom_use("ann@acme.com", "2026-01-15 18:00"), zoom_use("ann@acme.com", "2026-01-28 18:00")]
+    on_duckdb.land("zoom", "z1", {"activities": used})
+    read("zoom", ZOOM, START, failing)
+    read("okta", OKTA, "2026-01-20 12:00", failing, outcome="failed", complete_through="2026-01-20 11:00")
+    through, last = date(2026, 1, 31), date(2026, 1, 19)
+    assert known() == {
+        ("ann", "zoom"): (False, None, True, through),
+        ("bob", "figma"): (False, None, True, last),
+    }
+    before = past()
+
+    read("zoom", ZOOM, failing, told_at)
+    on_duckdb.land("okta", "ended", {"fetch_log": ended("okta", *OKTA, on=end, at=told_at)})
+    after = {("ann", "zoom"): (True, 3, True, through), ("bob", "figma"): (False, None, False, last)}
+    assert known() == after
+    assert past() == before
+    assert on_duckdb.query("select * from analytics.fct_restatements where usage_date < '2026-01-20'") == []
+    days = (
+        "select app_id, max(dau) from analytics.app_usage_daily where usage_date between '2026-01-20' and '2026-01-31'"
+    )
+    assert dict(on_duckdb.query(f"{days} group by 1")) == {"zoom": 1, "figma": None}
+    months = "select app_id, mau_30 from analytics.app_usage_daily where usage_date = '2026-01-31'"
+    assert dict(on_duckdb.query(months)) == {"zoom": 1, "figma": None}
+    freshness = ("app_id", "complete_through")
+    assert on_duckdb.rows("analytics.data_freshness", *freshness) == [("figma", last), ("zoom", through)]
+    step_by_step = on_duckdb.contents(*built.replace("fct_restatements ", "").split())
+    on_duckdb.build("--full-refresh", of=built)
+    assert on_duckdb.contents(*step_by_step) == step_by_step
+
+    read("okta", OKTA, "2026-01-20 12:00", "2026-02-01 21:00")  # it is taken up again
+    assert known() == {("ann", "zoom"): (True, 3, True, through), ("bob", "figma"): (True, 2, True, through)}
 
 
 def test_days_that_are_over_are_left_as_they_are(on_duckdb: Warehouse) -> None:
