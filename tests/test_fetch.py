@@ -712,6 +712,8 @@ def test_an_end_that_is_moved_is_told_anew_and_of_a_stream_that_settings_leave_o
             lake.extract(optional, ended, NOW + timedelta(days=1 + number))
     ends = [ENDED, ENDED + timedelta(hours=1), ENDED]
     assert lake.query(ENDS) == [("events", end.replace(tzinfo=None)) for end in ends]
+    spans = "select distinct window_end - window_start from landing_acme_app.fetch_log where outcome = 'ended'"
+    assert lake.query(spans) == [(timedelta.resolution,)], "spans that meet would be one, of the first end"
 
 
 def test_a_connection_that_is_taken_up_again_is_read_on_from_where_it_was(lake: Lake) -> None:
