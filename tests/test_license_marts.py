@@ -15,6 +15,7 @@ from tests.models_support import (
     Warehouse,
     contract,
     employee,
+    ended,
     fetches,
     google_license,
     google_user,
@@ -271,6 +272,39 @@ def test_a_seat_behind_a_source_that_fails_is_unknown_and_costs_nothing(on_duckd
     assert on_duckdb.rows("analytics.license_seats", *state) == [("unknown", False)]
     columns = ("unknown", "utilization_rate", "reclaimable_seats", "potential_annual_savings", "data_complete_ratio")
     assert on_duckdb.rows("analytics.license_utilization", *columns) == [(1, None, 0, 0, 0)]
+
+
+def test_accounts_of_a_connection_that_has_ended_are_no_seats_no_saving_and_no_offboarding(
+    on_duckdb: Warehouse,
+) -> None:
+    """Nobody else lists them. bo had given his licence back before; ann, who left, still had an account."""
+    year = {"starts_on": date(2026, 1, 1), "ends_on": date(2026, 12, 31)}
+    plan = contract("acme", "google_workspace", PLAN, 2, "365.00", **year)
+    product(on_duckdb, "p1", plan, people=[employee("acme", "ann", left_on=date(2026, 1, 5))])
+    first, back, then, at = "2026-01-08 12:00", "2026-01-10 12:00", "2026-01-12 12:00", "2026-01-20 12:00"
+    names = ("ann", "bo", "cy")
+    changes = listing(first, [user(name, first) for name in names], [held(name, first) for name in names])
+    on_duckdb.land("google_workspace", "g1", changes)
+    on_duckdb.land("google_workspace", "g2", listing(back, licenses=[held("bo", back, is_gone=True)]))
+    on_duckdb.land("google_workspace", "g3", listing(then))
+    built = "license_utilization fct_offboarding_findings user_app_usage"
+    on_duckdb.build(of=built)
+    figures = ("purchased", "assigned", "unassigned", "undeprovisioned", "reclaimable_seats", "realised_seats")
+    assert on_duckdb.rows("analytics.license_utilization", *figures) == [(2, 2, 0, 1, 2, 1)]
+    found = ("person_id", "severity", "detected_at")
+    finding = [("ann", 2, datetime(2026, 1, 8, 12))]
+    assert on_duckdb.rows("analytics.offboarded_access", *found) == finding
+    owners = on_duckdb.rows("analytics.dim_accounts", "account_key", "person_id")
+
+    on_duckdb.land("google_workspace", "g4", {"fetch_log": ended("google_workspace", *GOOGLE, on=then, at=at)})
+    on_duckdb.land("okta", "o1", {"fetch_log": fetches("okta", "acme-okta", "acme", start=START, at=at)})
+    on_duckdb.build(of=built)
+    assert on_duckdb.rows("analytics.license_seats", "account_id") == []
+    assert on_duckdb.rows("analytics.license_utilization", *figures) == [(2, None, None, None, None, 1)]
+    assert on_duckdb.query("select distinct has_access, usage_known from analytics.user_app_usage") == [(False, False)]
+    assert on_duckdb.rows("analytics.offboarded_access", *found) == finding
+    assert on_duckdb.rows("analytics.fct_offboarding_findings", "person_id", "closed_at") == [("ann", None)]
+    assert on_duckdb.rows("analytics.dim_accounts", "account_key", "person_id") == owners
 
 
 def test_who_may_have_used_it_on_days_that_nobody_told_of_is_not_called_idle(on_duckdb: Warehouse) -> None:

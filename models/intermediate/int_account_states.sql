@@ -16,16 +16,26 @@ streams as (
 
 ),
 
+ended as (
+
+    select distinct
+        connection_id,
+        ended_on
+    from streams
+    where ended_on is not null
+
+),
+
 placed as (
 
     select
         accounts.*,
         {{ app_id('accounts.app_name', 'app_names.app_id') }} as app_id,
         {{ is_own_listing('accounts') }} as is_own_listing,
-        streams.ended_on
+        ended.ended_on
     from accounts
-    left join streams
-        on accounts.connection_id = streams.connection_id and accounts.stream = streams.stream
+    left join ended
+        on accounts.connection_id = ended.connection_id
     left join app_names
         on {{ normalized_name('accounts.app_name') }} = app_names.normalized_name
 

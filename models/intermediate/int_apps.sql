@@ -28,7 +28,7 @@ due_sources as (
 
     select
         app_sources.*,
-        ended_on is null as goes_on,
+        has_events and complete_on is null as is_untold,
         -- one that has ended says how far the app is told only where none goes on
         min(case when ended_on is null then 0 else 1 end) over (partition by org_id, app_id) = 1
         or ended_on is null as is_heard,
@@ -49,15 +49,9 @@ apps as (
         ) - 1 as expected_as_of_date,
         min(due_sources.complete_from) as complete_from,
         max(case when due_sources.is_heard then due_sources.complete_on end) as complete_on,
-        max(case when due_sources.goes_on then due_sources.complete_on end) as current_on,
+        max(case when due_sources.ended_on is null then due_sources.complete_on end) as current_on,
         case
-            when
-                max(
-                    case
-                        when due_sources.is_heard and due_sources.has_events and due_sources.complete_on is null then 1
-                        else 0
-                    end
-                ) = 0
+            when max(case when due_sources.is_heard and due_sources.is_untold then 1 else 0 end) = 0
                 then min(case when due_sources.is_heard then due_sources.complete_on end)
         end as complete_through
     from due_sources
