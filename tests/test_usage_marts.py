@@ -247,7 +247,8 @@ def test_days_long_over_are_counted_anew_when_what_is_told_of_them_changes(on_du
         google_shows_zoom,
         lambda: read("google_workspace", GOOGLE, START, "2025-12-01 08:00"),  # and has since October
         lambda: read("okta", OKTA, "2026-01-24 12:00", "2026-02-10 12:00"),  # and Zoom is silent again
-        lambda: ends("zoom", ZOOM, "2026-01-12 08:00", "2026-02-10 13:00"),  # for it has ended long ago,
+        lambda: ends("zoom", ZOOM, "2026-01-28 08:00", "2026-02-10 12:30"),  # for it has ended since,
+        lambda: ends("zoom", ZOOM, "2026-01-12 08:00", "2026-02-10 13:00"),  # long ago,
         lambda: ends("zoom", ZOOM, "2025-12-20 08:00", "2026-02-10 14:00"),  # even longer,
         lambda: ends("zoom", ZOOM, "2026-01-12 08:00", "2026-02-10 15:00"),  # or no longer
         lambda: read("zoom", ZOOM, "2026-01-24 12:00", "2026-02-10 16:00"),  # and goes on
@@ -331,3 +332,18 @@ def test_days_that_are_over_are_left_as_they_are(on_duckdb: Warehouse) -> None:
     on_duckdb.build(of=" ".join(DAYS))
     days = "select ledger_id, max(usage_date) from analytics_intermediate.int_app_class_days group by 1 order by 1"
     assert on_duckdb.query(days) == [(1, date(2026, 1, 9)), (2, date(2026, 1, 21))]
+
+
+def test_days_before_an_end_are_counted_anew_when_it_is_told_and_not_again(on_duckdb: Warehouse) -> None:
+    land_silent_zoom(on_duckdb)
+    told_at, later = "2026-01-22 12:00", "2026-02-05 12:00"
+    log = fetches("zoom", *ZOOM, start="2025-12-24 12:00", at=told_at)
+    on_duckdb.land("zoom", "z2", {"fetch_log": log})
+    on_duckdb.land("okta", "ended", {"fetch_log": ended("okta", *OKTA, on="2026-01-22 08:00", at=told_at)})
+    on_duckdb.build(of=" ".join(DAYS))
+    use = {**zoom_use("ann@acme.com", "2026-02-03 18:00"), "fetched_at": utc(later)}
+    log = fetches("zoom", *ZOOM, start=told_at, at=later)
+    on_duckdb.land("zoom", "z3", {"activities": [use], "fetch_log": log})
+    on_duckdb.build(of=" ".join(DAYS))
+    days = "select ledger_id, max(usage_date) from analytics_intermediate.int_app_class_days group by 1 order by 1"
+    assert on_duckdb.query(days) == [(1, date(2026, 1, 11)), (2, date(2026, 2, 4))]
