@@ -29,18 +29,21 @@ daily as (
 
 ),
 
--- two windows compare if the same sources saw both from the first day on
+-- two windows compare if the same sources saw both from the first day on, and none of them has ended since
 source_sets as (
 
     select
         app_sources.org_id,
         app_sources.app_id,
+        {%- for count, days in {'lasting': 2 * trend_days, 'slope': 7 * slope_weeks}.items() %}
         sum(
-            case when app_sources.starts_on <= apps.as_of_date - {{ 2 * trend_days - 1 }} then 1 else 0 end
-        ) as lasting_count,
-        sum(
-            case when app_sources.starts_on <= apps.as_of_date - {{ 7 * slope_weeks - 1 }} then 1 else 0 end
-        ) as slope_count,
+            case
+                when app_sources.ended_on <= apps.as_of_date - {{ days - 1 }} then 1
+                when app_sources.starts_on <= apps.as_of_date - {{ days - 1 }} and app_sources.ended_on is null then 1
+                else 0
+            end
+        ) as {{ count }}_count,
+        {%- endfor %}
         count(*) as source_count
     from app_sources
     inner join apps
