@@ -65,21 +65,19 @@ def customers(site: Site) -> tuple[str, str]:
 
 
 def mentions(site: Site, text: str) -> dict[str, int]:
-    """How many rows of the warehouse and of the publisher's schemas have a text, but dlt's schemas, in any column."""
+    """How many rows of the warehouse and of the publisher's schemas have a text anywhere, but dlt's schemas."""
     found: dict[str, int] = {}
     for query, prefixes in ((site.query, ("landing", "analytics")), (site.product, ("app_usage",))):
         schemas = (f"starts_with(table_schema, '{prefix}')" for prefix in prefixes)
-        columns = query(
-            "select table_schema, table_name, column_name from information_schema.columns where data_type in"
-            " ('VARCHAR', 'JSON', 'text', 'character varying', 'jsonb') and table_name <> '_dlt_version'"
-            f" and ({' or '.join(schemas)})"
+        tables = query(
+            "select table_schema || '.' || table_name from information_schema.tables where table_type = 'BASE TABLE'"
+            f" and table_name <> '_dlt_version' and ({' or '.join(schemas)})"
         )
         counts = (
-            f"select '{schema}.{table}.{column}', count(*) from {schema}.{table}"
-            f" where strpos(cast({column} as varchar), '{text}') > 0"
-            for schema, table, column in columns
+            f"select '{table}', count(*) from {table} as t where strpos(cast(t as varchar), '{text}') > 0"
+            for (table,) in tables
         )
-        found |= {name: count for name, count in query(" union all ".join(counts)) if count}
+        found |= {table: count for table, count in query(" union all ".join(counts)) if count}
     return found
 
 
@@ -118,6 +116,7 @@ def test_nothing_is_left_of_a_forgotten_customer_and_the_others_keep_what_they_h
     assert site.published() == shown
 
 
+@pytest.mark.stress
 def test_a_customer_that_comes_back_is_read_as_if_it_had_never_been_there(site: Site, new_site: NewSite) -> None:
     leaver, other = customers(site)
     leave(site, leaver)
@@ -145,7 +144,7 @@ def test_a_customer_that_is_still_served_is_not_forgotten(site: Site) -> None:
     refused = site.invoke("forget", leaver, "--yes", "--connections", str(file))
     assert refused.exit_code == 2
     assert f"{leaver}-zoom" in refused.output
-    assert mentions(site, leaver).keys() >= shown.keys() - {"landing_product.orgs.org_id"}
+    assert mentions(site, leaver).keys() >= shown.keys() - {"landing_product.orgs"}
 
 
 def test_a_forgetting_that_broke_off_publishes_nothing_and_is_finished_by_the_next(
