@@ -409,7 +409,8 @@ def status(
                 missing = gaps(flow.warehouse, settings.warehouse["schema"], found)
                 if flow.connections:  # none of the sandbox, which is not there
                     listed = {connection.connection_id for connection in flow.connections}
-                    unlisted = {stream.connection_id for stream in found if not stream.ended_on} - listed
+                    ended = {stream.connection_id for stream in found if stream.ended_on}
+                    unlisted = {stream.connection_id for stream in found} - ended - listed
         except LockedError as error:
             err.print(f"[yellow]The streams are not shown: {escape(str(error))}[/]", highlight=False, soft_wrap=True)
     if as_json:

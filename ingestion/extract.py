@@ -33,6 +33,7 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 from dlt.extract import DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
+from dlt.pipeline.helpers import pipeline_drop
 
 from ingestion.connections import Connection
 from ingestion.connector import Connector, Stream
@@ -298,6 +299,16 @@ def _load_pending(pipeline: dlt.Pipeline) -> None:
                 # what has landed is in the warehouse, and would be here once more for ever
                 shutil.rmtree(Path(pipeline.working_dir) / "load" / "loaded" / load_id, ignore_errors=True)
             _forget_old_states(pipeline)
+
+
+def drop_cursors(pipeline: dlt.Pipeline, org: str) -> None:
+    """A customer's: should it come back, under the same connections, it is read from the beginning."""
+    states = pipeline.state.get("sources", {}).get(pipeline.pipeline_name, {}).get("resources", {})
+    if names := [name for name, state in states.items() if state.get("org_id") == org]:
+        with _failures(pipeline):
+            pipeline_drop(pipeline, resources=names, state_only=True)()
+    if pipeline.default_schema_name:
+        _forget_old_states(pipeline)
 
 
 def _forget_old_states(pipeline: dlt.Pipeline) -> None:

@@ -252,7 +252,7 @@ class Flow:
         living = [c for c in found if not c.has_ended(self.settings.now)]
         if not living:
             ended = ", ".join(c.connection_id for c in found)
-            raise ConfigError(f"nothing is asked of what has ended: take ended_on from {ended} to read it again")
+            raise ConfigError(f"nothing is read, or typed again, of what has ended: {ended}")
         return living
 
     def build(

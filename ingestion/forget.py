@@ -7,19 +7,18 @@ its connections in dlt's schemas, and what an engine leaves in the free space of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dlt
 import pyarrow.compute as pc
-from dlt.pipeline.helpers import pipeline_drop
+from dlt.destinations.sql_client import SqlClientBase
 
 from ingestion.config import ConfigError
 from ingestion.connections import Connection
 from ingestion.connectors import product
-from ingestion.extract import Warehouse
+from ingestion.extract import Warehouse, drop_cursors
 
 Table = tuple[str, str]  # schema and name
 
@@ -43,10 +42,8 @@ class Held:
 def refuse_if_served(org: str, connections: list[Connection], product_url: str) -> None:
     """Raises ConfigError where the next run would bring the customer back."""
     if listed := [connection.connection_id for connection in connections if connection.org_id == org]:
-        raise ConfigError(
-            f"{', '.join(listed)} of {org!r} would be read again: take {'it' if len(listed) == 1 else 'them'} out of"
-            " the connections file first"
-        )
+        it = "it" if len(listed) == 1 else "them"
+        raise ConfigError(f"the connections file still lists {', '.join(listed)} of {org!r}: take {it} out of it first")
     if there := [
         f"public.{name}"
         for name, rows in product.read_tables(product_url).items()
@@ -60,46 +57,58 @@ def refuse_if_served(org: str, connections: list[Connection], product_url: str) 
 
 def held(warehouse: Warehouse, manifest: Mapping[str, Any], org: str) -> dict[Table, int]:
     """The warehouse's tables with rows of a customer, and how many: the project's, and those that dlt has landed."""
-    schemas = {node["schema"] for node in _relations(manifest)}
     found: dict[Table, int] = {}
     with warehouse.pipeline("product").sql_client() as client:
         quoted = client.capabilities.escape_identifier
-        with client.execute_query(
-            "select columns.table_schema, columns.table_name from information_schema.columns as columns"
-            " inner join information_schema.tables as tables on columns.table_schema = tables.table_schema"
-            " and columns.table_name = tables.table_name"
-            " where columns.column_name = 'org_id' and tables.table_type = 'BASE TABLE' order by 1, 2"
-        ) as cursor:
-            tables = [(s, t) for s, t in cursor.fetchall() if s in schemas or s.startswith("landing_")]
-        for schema, name in tables:
-            count = f"select count(*) from {quoted(schema)}.{quoted(name)} where org_id = %s"
-            with client.execute_query(count, org) as cursor:
+        for (schema, name), own in _tables(client, {node["schema"] for node in _relations(manifest)}).items():
+            with client.execute_query(
+                f"select count(*) from {quoted(schema)}.{quoted(name)} where {own}", org
+            ) as cursor:
                 if rows := cursor.fetchall()[0][0]:
                     found[schema, name] = rows
+    return found
+
+
+def _tables(client: SqlClientBase[Any], schemas: Collection[str]) -> dict[Table, str]:
+    """The tables that have customers, and which rows are one's: `%s` stands for it."""
+    quoted = client.capabilities.escape_identifier
+    with client.execute_query(
+        "select columns.table_schema, columns.table_name,"
+        " max(case when columns.column_name = 'org_id' then 1 else 0 end)"
+        " from information_schema.columns as columns"
+        " inner join information_schema.tables as tables on columns.table_schema = tables.table_schema"
+        " and columns.table_name = tables.table_name"
+        " where columns.column_name in ('org_id', 'connection_id') and tables.table_type = 'BASE TABLE'"
+        " group by 1, 2 order by 1, 2"
+    ) as cursor:
+        listed = cursor.fetchall()
+    found: dict[Table, str] = {}
+    for schema, name, has_org in listed:
+        is_landed = schema.startswith("landing_")
+        if has_org and (is_landed or schema in schemas):
+            found[schema, name] = "org_id = %s"
+        elif is_landed:
+            log = f"{quoted(schema)}.{quoted('fetch_log')}"
+            found[schema, name] = f"connection_id in (select connection_id from {log} where org_id = %s)"
     return found
 
 
 def erase(warehouse: Warehouse, manifest: Mapping[str, Any], org: str) -> None:
     """Deletes a customer's cursors, and its rows from all tables that a full refresh does not make anew."""
     for connector in warehouse.landed():
-        _forget_cursors(warehouse.pipeline(connector), org)
+        drop_cursors(warehouse.pipeline(connector), org)
     remade = {
         (node["schema"], node["alias"])
         for node in _relations(manifest)
         if node["resource_type"] == "model" and node["config"].get("full_refresh") is not False
     }
-    kept = held(warehouse, manifest, org).keys() - remade
     with warehouse.pipeline("product").sql_client() as client, client.begin_transaction():
         quoted = client.capabilities.escape_identifier
-        for schema, name in sorted(kept):
-            client.execute_sql(f"delete from {quoted(schema)}.{quoted(name)} where org_id = %s", org)
-
-
-def _forget_cursors(pipeline: dlt.Pipeline, org: str) -> None:
-    """A customer that comes back, under the same connections, is read from the beginning."""
-    states = pipeline.state.get("sources", {}).get(pipeline.pipeline_name, {}).get("resources", {})
-    if names := [name for name, state in states.items() if state.get("org_id") == org]:
-        pipeline_drop(pipeline, resources=names, state_only=True)()
+        tables = _tables(client, {node["schema"] for node in _relations(manifest)})
+        # the fetch log last: it says whose the connections are
+        for schema, name in sorted(tables.keys() - remade, key=lambda table: (table[1] == "fetch_log", table)):
+            own = tables[schema, name]
+            client.execute_sql(f"delete from {quoted(schema)}.{quoted(name)} where {own}", org)
 
 
 def forget_copies(pipelines_dir: Path) -> None:

@@ -116,6 +116,9 @@ class Recount:
         self.listed: set[tuple[str, str, str]] = set()  # who has an account
         self.admitted: set[tuple[str, str, str]] = set()  # who has one that can log in
         self.let_in: set[tuple[str, str, str]] = set()  # and whose listing goes on
+        self.judged: set[tuple[str, str, str]] = (
+            set()
+        )  # of whom a listing that goes on tells, or another that it is shut
         for account in self.truth.accounts:
             self.connectors[account.connection_id] = account.connector
             self.org_of[account.connection_id] = account.org_id
@@ -127,10 +130,13 @@ class Recount:
             self.evidence[key].add(account.connection_id)
             self.listings[key[:2]].add(account.connection_id)
             self.listed.add(key)
-            if not self._is_shut_out(account, read_at):
+            is_shut_out, has_ended = self._is_shut_out(account, read_at), account.connection_id in self.ended
+            if not is_shut_out:
                 self.admitted.add(key)
-                if account.connection_id not in self.ended:
+                if not has_ended:
                     self.let_in.add(key)
+            if is_shut_out or not has_ended:
+                self.judged.add(key)
             history = self._history_start(account.org_id)
             if account.connector in SILENT_ABOUT_CREATION:
                 self._see(key, history)
@@ -277,7 +283,8 @@ class Recount:
             row |= self._first_use(key, days)
             if not is_known:
                 row = {name: None if name != "person_class" else value for name, value in row.items()}
-            row["has_access"] = key in self.let_in or key not in self.listed
+            is_told = key in (self.listed if connections <= self.ended.keys() else self.judged)
+            row["has_access"] = key in self.let_in or not is_told
             row["is_partial"] = self._history_start(org_id) > as_of - timedelta(days=29)
             row["data_complete_ratio"] = self._told(org_id, self._heard(self._sources[org_id, app_id]), as_of, 30)
             row["usage_band"] = self._band(person_class, is_known, active[30], eligible)
@@ -734,11 +741,8 @@ class Recount:
             while (end := start + BLOCK - timedelta(days=1)) <= as_of:
                 ratios = [self._told(org_id, connections, day, 28) or 0 for day in (end, end - BLOCK)]
                 row = self._block(org_id, app_id, used, start)
-                seen = [
-                    sum(len(self._asked(org_id, connections, day - timedelta(days=n))) for n in range(28))
-                    for day in (end, end - BLOCK)
-                ]
-                if start == first or min(ratios) < 0.9 or seen[0] < seen[1]:
+                ends = [self._day(org_id, self.ended[c]) for c in connections if c in self.ended]
+                if start == first or min(ratios) < 0.9 or any(start - BLOCK < day <= end for day in ends):
                     row = dict.fromkeys(row) | {"active": row["active"], "is_small": False}
                 if ratios[0] < 0.9:
                     row["active"] = None

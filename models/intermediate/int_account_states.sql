@@ -18,11 +18,12 @@ streams as (
 
 ended as (
 
-    select distinct
+    select
         connection_id,
-        ended_on
+        max(ended_on) as ended_on
     from streams
     where ended_on is not null
+    group by 1
 
 ),
 

@@ -1,3 +1,9 @@
+{%- set have_all_ended -%}
+min(case when app_sources.ended_on is null then 0 else 1 end) over (
+            partition by evidence.org_id, evidence.app_id, evidence.person_id
+        ) = 1
+{%- endset %}
+
 with
 
 evidence as (
@@ -42,19 +48,17 @@ judged_evidence as (
         evidence.connector,
         evidence.connection_id,
         evidence.access_from,
-        -- an account that only a connection listed that has ended is no access
+        -- an account that a connection listed which has ended: nobody knows, and no access where nothing else shows it
         case
-            when evidence.open_account_count > 0 and app_sources.ended_on is not null then 0
+            when evidence.open_account_count > 0 and app_sources.ended_on is not null
+                then case when {{ have_all_ended }} then 0 end
             else evidence.open_account_count
         end as open_account_count,
         evidence.used_account_count,
         app_sources.starts_on,
         app_sources.ended_on is null as goes_on,
         -- one that has ended tells of a person only whom none that goes on has shown
-        min(case when app_sources.ended_on is null then 0 else 1 end) over (
-            partition by evidence.org_id, evidence.app_id, evidence.person_id
-        ) = 1
-        or app_sources.ended_on is null as is_heard,
+        {{ have_all_ended }} or app_sources.ended_on is null as is_heard,
         case
             when not app_sources.has_events then null
             when app_sources.complete_on is null then cast('2000-01-01' as date)

@@ -185,6 +185,28 @@ apps_with_seats as (
 
 ),
 
+-- who held one when a connection ended, and is listed by no other: nobody knows whether it is held since
+unlisted_seats as (
+
+    select
+        seats.org_id,
+        seats.app_id,
+        min(seats.ended_on) as ended_on
+    from seats
+    left join account_states
+        on
+            seats.org_id = account_states.org_id
+            and seats.app_id = account_states.app_id
+            and seats.account_id = account_states.account_id
+            and account_states.ended_on is null
+    where
+        seats.ended_on is not null
+        and (seats.held_to >= seats.ended_on - 1 or seats.held_to is null)
+        and account_states.account_id is null
+    group by 1, 2
+
+),
+
 published_names as (
 
     select distinct
@@ -229,7 +251,12 @@ joined as (
         contract_days.purchased,
         contract_days.minimum_purchased,
         {%- for count in ['assigned'] + seat_states() %}
-        case when apps_with_seats.app_id is not null then coalesce(seat_counts.{{ count }}, 0) end as {{ count }},
+        case
+            when
+                apps_with_seats.app_id is not null
+                and (license_days.license_date < unlisted_seats.ended_on or unlisted_seats.ended_on is null)
+                then coalesce(seat_counts.{{ count }}, 0)
+        end as {{ count }},
         {%- endfor %}
         contract_days.annual_price,
         contract_days.currency,
@@ -258,6 +285,8 @@ joined as (
             and license_days.license_date = seat_counts.license_date
     left join apps_with_seats
         on license_days.org_id = apps_with_seats.org_id and license_days.app_id = apps_with_seats.app_id
+    left join unlisted_seats
+        on license_days.org_id = unlisted_seats.org_id and license_days.app_id = unlisted_seats.app_id
 
 ),
 

@@ -81,7 +81,6 @@ app_blocks as (
         app_sources.org_id,
         app_sources.app_id,
         source_blocks.block_start_date,
-        sum(source_blocks.day_count) as day_count,
         -- of a day on which one source had ended, and the next had not begun, nobody told
         cast(sum(source_blocks.complete_count) as double precision) / greatest(sum(source_blocks.day_count), 28)
             as data_complete_ratio
@@ -89,6 +88,23 @@ app_blocks as (
     inner join source_blocks
         on app_sources.connection_id = source_blocks.connection_id
     group by 1, 2, 3
+
+),
+
+-- whom a source showed that has ended in the block, or in the one before, is not seen any more, and did not leave
+ends as (
+
+    select distinct
+        app_blocks.org_id,
+        app_blocks.app_id,
+        app_blocks.block_start_date
+    from app_blocks
+    inner join app_sources
+        on
+            app_blocks.org_id = app_sources.org_id
+            and app_blocks.app_id = app_sources.app_id
+            and app_blocks.block_start_date - 28 < app_sources.ended_on
+            and app_blocks.block_start_date + 27 >= app_sources.ended_on
 
 ),
 
@@ -104,15 +120,17 @@ blocks as (
         lag(app_blocks.data_complete_ratio) over (
             partition by app_blocks.org_id, app_blocks.app_id order by app_blocks.block_start_date
         ) as previous_complete_ratio,
-        -- whom a source showed that has ended since is not seen any more, and did not leave
-        app_blocks.day_count >= lag(app_blocks.day_count) over (
-            partition by app_blocks.org_id, app_blocks.app_id order by app_blocks.block_start_date
-        ) as is_seen_as_before,
+        ends.app_id is null as is_seen_as_before,
         apps.first_seen_on,
         apps.restate_days
     from app_blocks
     inner join apps
         on app_blocks.org_id = apps.org_id and app_blocks.app_id = apps.app_id
+    left join ends
+        on
+            app_blocks.org_id = ends.org_id
+            and app_blocks.app_id = ends.app_id
+            and app_blocks.block_start_date = ends.block_start_date
     where app_blocks.block_start_date >= apps.complete_from and app_blocks.block_start_date + 27 <= apps.as_of_date
 
 ),
@@ -286,7 +304,7 @@ joined as (
         blocks.data_complete_ratio >= {{ var('min_complete_ratio') }} as is_known,
         blocks.data_complete_ratio >= {{ var('min_complete_ratio') }}
         and coalesce(blocks.previous_complete_ratio >= {{ var('min_complete_ratio') }}, false)
-        and coalesce(blocks.is_seen_as_before, false) as is_comparable,
+        and blocks.is_seen_as_before as is_comparable,
         {{ local_date(now(), 'orgs.time_zone') }} as today,
         {%- for figure in ['active', 'retained', 'arrived', 'resurrected'] %}
         cast(coalesce(came.{{ figure }}, 0) as bigint) as {{ figure }},
