@@ -410,7 +410,7 @@ def test_the_status_tells_what_has_ended_and_what_is_listed_no_more(
     for again in (("backfill", "--from", "2026-01-01", "--to", "2026-01-02"), ("replay",)):
         refused = site.invoke(*again, "--connector", "okta")
         assert refused.exit_code == 1, refused.output
-        assert "take ended_on from acme-okta to read it again" in refused.output
+        assert "nothing is read, or typed again, of what has ended: acme-okta" in refused.output
 
 
 def test_a_backfill_and_a_replay_find_nothing_more_and_name_the_connections_there_are(ran: Ran) -> None:
