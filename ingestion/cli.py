@@ -360,7 +360,9 @@ def forget(
             out.print(f"there is nothing of {escape(repr(org))}", highlight=False)
         elif not yes:
             out.print(
-                f"app-usage forget {escape(org)} --yes deletes these rows, and builds all models anew from the rest"
+                f"app-usage forget {escape(org)} --yes deletes these rows, and builds all models anew from the rest",
+                highlight=False,
+                soft_wrap=True,
             )
         else:
             raise typer.Exit(_once(flow, "forget", org=org))
