@@ -43,6 +43,11 @@ app.add_typer(sandbox_app, name="sandbox")
 # Of 19 as the least. Beside the product's database on one machine, the product's queries come first.
 PRIORITY = 10
 
+# Seconds from which on the others are read again, though no straggler has brought anything.
+STRAGGLERS_WAIT = 300.0
+
+FAULTS = ("revoked", "broken", "malformed", "busy")
+
 
 def main() -> None:
     """The command, as work in the background."""
@@ -86,15 +91,18 @@ def _options(
     events: Annotated[float, _SandboxOption(help="Times the usual number of events.")] = 1.0,
     start: Annotated[str | None, _SandboxOption(help="First day of history; overrules --days.")] = None,
     fault: Annotated[
-        list[str] | None, _SandboxOption(help="connection_id=revoked, broken or malformed; may be repeated.")
+        list[str] | None,
+        _SandboxOption(help=f"connection_id={', '.join(FAULTS[:-1])} or {FAULTS[-1]}; may be repeated."),
     ] = None,
 ) -> Options:
     """The sandbox that a command line asks for."""
     from ingestion.sandbox import Options
 
     faults = dict(entry.partition("=")[::2] for entry in fault or [])
-    if unknown := [entry for entry in fault or [] if entry.partition("=")[2] not in ("revoked", "broken", "malformed")]:
-        raise typer.BadParameter(f"--fault {unknown[0]!r} is no connection_id=revoked, =broken or =malformed")
+    if unknown := [entry for entry in fault or [] if entry.partition("=")[2] not in FAULTS]:
+        raise typer.BadParameter(
+            f"--fault {unknown[0]!r} is no connection_id={', ='.join(FAULTS[:-1])} or ={FAULTS[-1]}"
+        )
     try:
         first = date.fromisoformat(start) if start else None
     except ValueError as error:
@@ -134,13 +142,23 @@ def run(
     connections: Connections = None,
     every: Annotated[str | None, typer.Option(help="Stay and run again and again, e.g. every 5m, 90s or 1h.")] = None,
 ) -> None:
-    """The whole flow once: extract, build, publish."""
+    """The whole flow once: extract, build, publish.
+
+    A vendor that wants a pause or has years to tell keeps nobody waiting: what the others brought is published, and the
+    flow goes on, with the others' news, too, until it has all.
+    """
     settings = _settings(target, now, connections)
     pause = _seconds(every, "--every") if every else None
     from ingestion.flow import Lock, prepared
 
     with _failures(), Lock(settings, "run") as lock, prepared(settings, options) as flow:
         code = _once(flow, "run")
+        while pause is None and flow.stragglers.keys and code is not Exit.FAILED:
+            left = ", ".join(sorted({connection for connection, _ in flow.stragglers.keys}))
+            out.print(f"[dim]goes on with {escape(left)}; if it is ended, the next run does[/]", soft_wrap=True)
+            flow.stragglers.wait(STRAGGLERS_WAIT)
+            flow.at(settings.now if settings.is_now_given else datetime.now(UTC))
+            code = _once(flow, "run")
         if pause is None:
             raise typer.Exit(code)
         stop = threading.Event()

@@ -2,6 +2,7 @@
 
 One dlt pipeline and one dataset per connector, so that connectors run, fail and evolve apart from each other. A run is
 a series of loads of bounded size, each of which commits its cursors; killed at any moment it goes on from the last.
+Streams that keep the others waiting become stragglers: they read on into the next run, and nobody's rows wait for them.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from threading import Lock, Semaphore
+from threading import Condition, Event, Semaphore, get_ident
 from typing import Any, Literal
 
 import dlt
@@ -31,21 +33,22 @@ from dlt.common.destination import Destination
 from dlt.common.schema.utils import new_table
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
-from dlt.extract import DltSource
+from dlt.extract import DltResource, DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.helpers import pipeline_drop
 
 from ingestion.connections import Connection
 from ingestion.connector import Connector, Stream
 from ingestion.connectors import product
-from ingestion.fetch import ROW_GROUP, Fetch, Landing
+from ingestion.fetch import ROW_GROUP, Fetch
 from ingestion.files import file_readings
 from ingestion.http import Sleep
-from ingestion.loads import Load, Reading, landing_columns, readings
+from ingestion.loads import PATIENCE, Load, Reading, beginnings, landing_columns, readings
 
 LOAD_EVENTS = 2_000_000  # events in one load: about a minute's work, so that a killed backfill repeats that at most
 PARALLEL_STREAMS = 8  # streams of one connector read at the same time; each waits for its vendor most of the time
 PARALLEL_CONNECTORS = 4
+READ_FOR = 120.0  # seconds from which on those of a connector's streams that still read are stragglers
 LANDED = (
     "select distinct table_schema from information_schema.tables"
     " where table_name = '_dlt_loads' and table_schema like 'landing!_%' escape '!'"
@@ -64,10 +67,11 @@ class ExtractError(Exception):
 
 @dataclass
 class Extracted:
-    """What a run brought: rows by connector, and why connections failed, by (connection, stream)."""
+    """What a run brought: rows by connector, why connections failed, by (connection, stream), and who still reads."""
 
     rows: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
+    stragglers: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def failed_connections(self) -> list[str]:
@@ -138,12 +142,15 @@ def extract(
     is_replay: bool = False,
     on_rows: Callable[[str, int], None] = lambda connector, rows: None,
     sleep: Sleep | None = None,
+    stragglers: Stragglers | None = None,
 ) -> Extracted:
     """Read every connection up to `now`. One that fails is recorded, here and in `fetch_log`; the others go on.
 
     With `span`, a backfill: the events of that time are read again, and nothing else. `is_replay` asks no vendor, and
-    types again what was rejected.
+    types again what was rejected. Given `stragglers`, it waits for none, and takes what those of before have brought.
     """
+    waits_for_all = stragglers is None
+    left = Stragglers() if stragglers is None else stragglers
     by_connector: dict[str, list[Connection]] = defaultdict(list)
     for connection in connections:
         by_connector[connection.connector].append(connection)
@@ -154,8 +161,27 @@ def extract(
         report.rows[connector] += rows
         on_rows(connector, rows)
 
-    def fetch(landing: Landing, outcomes: dict[tuple[str, str], str | None]) -> Fetch:
-        return Fetch(now, landing, LOAD_EVENTS, span, is_replay, sleep or time.sleep, count, outcomes)
+    def read(connector: Connector, connections: list[Connection]) -> None:
+        with ExitStack() as turn:
+            turn.enter_context(turns)
+            streams = left.of(connector, sleep)
+            fetch = Fetch(
+                now,
+                streams.landing,
+                LOAD_EVENTS,
+                span=span,
+                is_replay=is_replay,
+                sleep=streams.sleep,
+                outcomes=streams.outcomes,
+                unfinished=streams.unfinished,
+                damaged=streams.damaged,
+            )
+            until = float("inf") if waits_for_all else time.monotonic() + READ_FOR
+            streams.read(
+                warehouse, connections, fetch, until=until, make_room=turn.close, on_rows=partial(count, connector.name)
+            )
+            report.failures.update(streams.failures())
+            report.stragglers += streams.keys
 
     # held open: DuckDB does not stand it when one thread opens the file while another closes it as its last user
     with (
@@ -163,12 +189,14 @@ def extract(
         ThreadPoolExecutor(max(len(by_connector), 1), thread_name_prefix="connector") as pool,
     ):
         turns = Semaphore(PARALLEL_CONNECTORS)
-        runs = [
-            pool.submit(_in_turn, turns, warehouse, connectors[name], group, fetch, report)
-            for name, group in sorted(by_connector.items())
-        ]
-        for run in runs:
-            run.result()
+        runs = [pool.submit(read, connectors[name], group) for name, group in sorted(by_connector.items())]
+        try:
+            for run in runs:
+                run.result()
+        except KeyboardInterrupt:
+            left.drop()  # a vendor may want a pause of a quarter of an hour
+            raise
+    report.stragglers.sort()
     return report
 
 
@@ -197,73 +225,181 @@ def extract_product(warehouse: Warehouse, url: str, report: Extracted) -> None:
     report.rows["product"] = sum(table.num_rows for table in tables.values())
 
 
-def _in_turn(turns: Semaphore, *arguments: Any) -> None:
-    with ExitStack() as turn:
-        turn.enter_context(turns)
-        _run_connector(turn.close, *arguments)
+class Stragglers:
+    """Streams that read on while what the others brought is built and published, until the next run takes their rows.
+
+    One that needs the warehouse meanwhile waits: it may be closed, or another's.
+    """
+
+    def __init__(self) -> None:
+        self._streams: dict[str, _Streams] = {}
+
+    def of(self, connector: Connector, sleep: Sleep | None) -> _Streams:
+        """Those of a connector, which may be none."""
+        known = self._streams.get(connector.name)
+        if known is None or known.is_dropped:
+            known = self._streams[connector.name] = _Streams(connector, sleep)
+        return known
+
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """(connection id, stream) of each."""
+        return sorted(key for streams in self._streams.values() for key in streams.keys)
+
+    def wait(self, seconds: float) -> None:
+        """Until one of them has something, or as long as this."""
+        steps = [step for streams in self._streams.values() for step in streams.steps]
+        if not any(step is None or step.done() for step in steps):
+            wait([step for step in steps if step is not None], seconds, FIRST_COMPLETED)
+
+    def drop(self) -> None:
+        """Read no further. What was not loaded is read again, from the cursors in the warehouse."""
+        for streams in self._streams.values():
+            streams.drop()
+        self._streams.clear()
 
 
-def _run_connector(
-    make_room: Callable[[], None],
-    warehouse: Warehouse,
-    connector: Connector,
-    connections: list[Connection],
-    new_fetch: Callable[[Landing, dict[tuple[str, str], str | None]], Fetch],
-    report: Extracted,
-) -> None:
-    pipeline = warehouse.pipeline(connector.name)
-    outcomes: dict[tuple[str, str], str | None] = {}
-    pool = ThreadPoolExecutor(PARALLEL_STREAMS, thread_name_prefix=connector.name)
-    _add_new_columns(pipeline, connector)
-    # one client, opened here: dlt's contexts do not stand being entered by several of its worker threads
-    with pipeline.sql_client() as client:
-        landing = _Landing(client)
-        fetch = new_fetch(landing, outcomes)
-        going_on: list[Reading] = []
+class _Streams:
+    """What is read of one connector, by one run or, where it takes long, by several."""
+
+    def __init__(self, connector: Connector, sleep: Sleep | None) -> None:
+        self.landing = _Landing()
+        self.outcomes: dict[tuple[str, str], str | None] = {}
+        self.unfinished: set[tuple[str, str]] = set()
+        self.damaged: dict[tuple[str, str], set[str]] = defaultdict(set)
+        self._connector = connector
+        self._going_on: list[Reading] = []
+        self._wakes: dict[int, float] = {}  # when, by thread
+        self._dropped = Event()
+        self._sleep = sleep or self._dropped.wait
+
+    def read(
+        self,
+        warehouse: Warehouse,
+        connections: list[Connection],
+        fetch: Fetch,
+        *,
+        until: float,
+        make_room: Callable[[], None],
+        on_rows: Callable[[int], None],
+    ) -> None:
+        """Load what comes, `until` this monotonic time at most, and of streams that sleep beyond it nothing.
+
+        `make_room` is called when this keeps its neighbours waiting and should not.
+        """
+        connector = self._connector
+        pipeline = warehouse.pipeline(connector.name)
+        _add_new_columns(pipeline, connector)
+        # of this run: who sleeps in that of a run before keeps nobody from being read
+        pool = ThreadPoolExecutor(PARALLEL_STREAMS, thread_name_prefix=connector.name)
+        for stream in self._going_on:
+            stream.pool = pool
         again: set[tuple[str, str]] | None = None  # None: all
+        # one client, opened here: dlt's contexts do not stand being entered by several of its worker threads
+        with pipeline.sql_client() as client, self.landing.opened(client):
+            try:
+                while again is None or ((again or self._going_on) and time.monotonic() < until):
+                    streams = self._going_on
+                    if again is None or again:
+                        states = pipeline.state.get("sources", {}).get(connector.name, {}).get("resources", {})
+                        wanted = connector, connections, fetch, states, pool, again or ()
+                        begun = {stream.key for stream in streams}
+                        self.unfinished &= begun
+                        found = readings(*wanted) + file_readings(*wanted)
+                        streams = streams + [stream for stream in found if stream.key not in begun]
+                    for stream in streams:
+                        stream.fetch.budget = LOAD_EVENTS
+                    brought, ahead = self._looked(streams, until, make_room)
+                    if brought:
+                        _load(pipeline, _source(connector, brought + ahead, until, on_rows))
+                    self._going_on = [stream for stream in brought + ahead if not stream.is_done]
+                    if ahead and not brought:
+                        break
+                    again = self.unfinished - {stream.key for stream in self._going_on}
+                    if not again:
+                        make_room()  # what kept its neighbours waiting keeps no other connector waiting
+                if unheard := [stream for stream in self._going_on if stream.is_unheard]:
+                    _load(pipeline, _of(connector, [beginnings(unheard)]))
+            except BaseException:
+                self.drop()  # of what they gave, some may not have landed
+                raise
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _looked(
+        self, streams: list[Reading], until: float, make_room: Callable[[], None]
+    ) -> tuple[list[Reading], list[Reading]]:
+        """Of the streams that have not ended those that bring something, and those that read ahead.
+
+        All are read until the first turns up, the others go on in the load.
+        """
+        looks: dict[Future[Any], Reading] = {stream.look(): stream for stream in streams}
+        waiting, has_come = set(looks), False
+        brought: list[Reading] = []
+        ahead: list[Reading] = []
         try:
-            while again is None or again or going_on:
-                fetch.budget = LOAD_EVENTS
-                streams = going_on
-                if again is None or again:
-                    states = pipeline.state.get("sources", {}).get(connector.name, {}).get("resources", {})
-                    wanted = connector, connections, fetch, states, pool, again or ()
-                    streams = streams + readings(*wanted) + file_readings(*wanted)
-                bringing = _bringing(connector, streams)
-                if bringing:
-                    _load(pipeline, _source(connector, bringing))
-                going_on = [stream for stream in bringing if not stream.is_done]
-                again = fetch.unfinished - {stream.key for stream in going_on}
-                fetch.unfinished -= again
-                if not again:
-                    make_room()  # what kept its neighbours waiting keeps no other connector waiting
-        finally:
-            pool.shutdown(cancel_futures=True)  # what still reads asks the warehouse, which is about to be closed
-    report.failures.update({key: error for key, error in outcomes.items() if error is not None})
+            while waiting and not has_come:
+                told, waiting = wait(waiting, PATIENCE, FIRST_COMPLETED)
+                has_come = any(look.result() is not None for look in told)
+                if not told:
+                    make_room()
+                    asleep = sum(wake > until for wake in list(self._wakes.values()))
+                    if time.monotonic() > until or 0 < sum(look.running() for look in waiting) <= asleep:
+                        break
+            for look, stream in looks.items():
+                if look.cancel() or not look.done():
+                    ahead.append(stream)
+                elif look.result() is not None:
+                    brought.append(stream)
+        except Exception as error:
+            raise ExtractError(f"{self._connector.name}: {type(error).__name__}: {error}") from error
+        return brought, ahead
+
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """(connection id, stream) of each that reads on."""
+        return list({stream.key for stream in self._going_on} | self.unfinished)
+
+    @property
+    def is_dropped(self) -> bool:
+        return self._dropped.is_set()
+
+    @property
+    def steps(self) -> list[Future[Any] | None]:
+        """What becomes of the next rows of each; None of one that has to be begun."""
+        return [stream.step for stream in self._going_on] + [None for _ in self.unfinished]
+
+    def failures(self) -> dict[tuple[str, str], str]:
+        """Why streams failed that have ended; told once."""
+        ended = {key: self.outcomes.pop(key) for key in list(self.outcomes)}
+        for key in ended:
+            self.damaged.pop(key, None)
+        return {key: error for key, error in ended.items() if error is not None}
+
+    def sleep(self, seconds: float) -> None:
+        self._wakes[get_ident()] = time.monotonic() + seconds
+        self._sleep(seconds)
+        del self._wakes[get_ident()]
+        if self.is_dropped:
+            raise _DroppedError
+
+    def drop(self) -> None:
+        self._dropped.set()
+        self.landing.drop()
+        self._going_on.clear()
+        self.unfinished.clear()
 
 
-def _bringing(connector: Connector, streams: list[Reading]) -> list[Reading]:
-    """The streams that bring something, or may: all are read until the first turns up, the others go on in the load."""
-    looks = {stream.look(): stream for stream in streams}
-    try:
-        for look in as_completed(looks):
-            if look.result() is not None:
-                break
-        for look in looks:
-            look.cancel()
-        return [stream for look, stream in looks.items() if not (look.done() and not look.cancelled()) or look.result()]
-    except Exception as error:
-        raise ExtractError(f"{connector.name}: {type(error).__name__}: {error}") from error
+def _source(connector: Connector, streams: list[Reading], until: float, on_rows: Callable[[int], None]) -> DltSource:
+    load = Load(len(streams), until, on_rows)
+    return _of(connector, [stream.resource(load) for stream in streams])
 
 
-def _source(connector: Connector, streams: list[Reading]) -> DltSource:
-    load = Load(len(streams))
-
+def _of(connector: Connector, resources: list[DltResource]) -> DltSource:
     # no arguments: dlt would fill them from the environment
     @dlt.source(name=connector.name, max_table_nesting=0)
     def source() -> Any:
-        for stream in streams:
-            yield stream.resource(load)
+        return resources
 
     return source()
 
@@ -342,12 +478,36 @@ def _failures(pipeline: dlt.Pipeline) -> Iterator[None]:
         ) from error
 
 
-class _Landing:
-    """The rows that are already in a connector's landing tables, of completed loads only."""
+class _DroppedError(Exception):
+    """Nobody wants any more what a straggler reads."""
 
-    def __init__(self, client: SqlClientBase[Any]) -> None:
+
+class _Landing:
+    """The rows that are already in a connector's landing tables, of completed loads only, while a run reads."""
+
+    def __init__(self, client: SqlClientBase[Any] | None = None) -> None:
         self._client = client
-        self._lock = Lock()
+        self._is_dropped = False
+        self._turn = Condition()
+
+    @contextmanager
+    def opened(self, client: SqlClientBase[Any]) -> Iterator[None]:
+        """Until the end of this everybody is answered, and nobody is after it."""
+        self._change(client)
+        try:
+            yield
+        finally:
+            self._change(None)
+
+    def drop(self) -> None:
+        """Nobody will be answered any more."""
+        self._is_dropped = True
+        self._change(None)
+
+    def _change(self, client: SqlClientBase[Any] | None) -> None:
+        with self._turn:
+            self._client = client
+            self._turn.notify_all()
 
     def known_events(self, stream: Stream, connection_id: str, start: datetime, end: datetime) -> pa.Table | None:
         return self._query(
@@ -398,10 +558,13 @@ class _Landing:
         )
 
     def _query(self, table: str, sql: str, *parameters: Any) -> pa.Table | None:
-        client = self._client
-        loads = f"select load_id from {client.make_qualified_table_name('_dlt_loads')} where status = 0"
-        statement = sql.format(table=client.make_qualified_table_name(table), loads=loads)
-        with self._lock:
+        with self._turn:
+            self._turn.wait_for(lambda: self._client is not None or self._is_dropped)
+            client = self._client
+            if client is None:
+                raise _DroppedError
+            loads = f"select load_id from {client.make_qualified_table_name('_dlt_loads')} where status = 0"
+            statement = sql.format(table=client.make_qualified_table_name(table), loads=loads)
             try:
                 with client.execute_query(statement, *parameters) as cursor:
                     # dlt 1.31 asks DuckDB for Arrow by a name that DuckDB 2.0 no longer knows

@@ -96,7 +96,6 @@ class Fetch:
     span: tuple[datetime, datetime] | None = None  # a backfill: these times again, instead of what is new
     is_replay: bool = False  # what was rejected is typed again, and no vendor is asked
     sleep: Sleep = time.sleep
-    on_rows: Callable[[str, int], None] = lambda connector, rows: None
     outcomes: dict[tuple[str, str], str | None] = field(default_factory=dict)  # (connection, stream) -> error
     unfinished: set[tuple[str, str]] = field(default_factory=set)  # streams that the next load goes on with
     damaged: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))  # files, by stream
@@ -135,6 +134,28 @@ def rows(
         yield from reading.failed(redacted(str(error), reading.secrets))
     finally:
         reading.close()
+
+
+def log_row(
+    connector: Connector, connection: Connection, stream: Stream, now: datetime, outcome: str, **told: Any
+) -> Marked:
+    """A row of the fetch log."""
+    row = {
+        "connection_id": connection.connection_id,
+        "org_id": connection.org_id,
+        "connector": connector.name,
+        "stream": stream.name,
+        "stream_kind": stream.kind,
+        "outcome": outcome,
+        "row_count": 0,
+        "rejected_count": 0,
+        "fetched_at": now,
+        "expected_lag_seconds": int(stream.lateness.usual.total_seconds()),
+        "restate_days": -(-stream.lateness.rare // timedelta(days=1)),
+        **told,
+    }
+    naive = {name: v.replace(tzinfo=None) if isinstance(v, datetime) else v for name, v in row.items()}
+    return Marked(pa.Table.from_pylist([naive], FETCH_LOG), "fetch_log")
 
 
 class Reader(ABC):
@@ -237,7 +258,6 @@ class Reader(ABC):
     def _landed(self, rows: pa.Table) -> Iterator[Any]:
         self._counts[0] += rows.num_rows
         self._fetch.budget -= rows.num_rows
-        self._fetch.on_rows(self._connector.name, rows.num_rows)
         if rows.num_rows:
             self._has_landed = True
             yield rows
@@ -306,25 +326,20 @@ class Reader(ABC):
             self._state["org_id"] = self._connection.org_id
         else:
             self._state["has_failed"] = True
-        row = {
-            "connection_id": self._connection.connection_id,
-            "org_id": self._state.get("org_id", self._connection.org_id),
-            "connector": self._connector.name,
-            "stream": self._stream.name,
-            "stream_kind": self._stream.kind,
-            "window_start": start,
-            "window_end": end,
-            "outcome": outcome,
-            "row_count": self._counts[0],
-            "rejected_count": self._counts[1],
-            "error": error,
-            "complete_through": complete_through,
-            "fetched_at": self._fetch.now,
-            "expected_lag_seconds": int(self._stream.lateness.usual.total_seconds()),
-            "restate_days": -(-self._stream.lateness.rare // timedelta(days=1)),
-        }
-        naive = {name: v.replace(tzinfo=None) if isinstance(v, datetime) else v for name, v in row.items()}
-        return Marked(pa.Table.from_pylist([naive], FETCH_LOG), "fetch_log")
+        return log_row(
+            self._connector,
+            self._connection,
+            self._stream,
+            self._fetch.now,
+            outcome,
+            org_id=self._state.get("org_id", self._connection.org_id),
+            window_start=start,
+            window_end=end,
+            row_count=self._counts[0],
+            rejected_count=self._counts[1],
+            error=error,
+            complete_through=complete_through,
+        )
 
 
 class _ApiReader(Reader):

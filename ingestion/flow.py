@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -27,7 +27,7 @@ from ingestion.config import ConfigError, Settings
 from ingestion.connections import Connection, ConnectionsError, read_connections
 from ingestion.connectors import connectors
 from ingestion.connectors.product import ProductError, make_missing_tables, try_tables
-from ingestion.extract import Extracted, ExtractError, Warehouse, extract, extract_product
+from ingestion.extract import Extracted, ExtractError, Stragglers, Warehouse, extract, extract_product
 from ingestion.forget import ForgetError, Held, erase, forget_copies, held, refuse_if_served
 from ingestion.postgres import SUPERUSER, PostgresError, PrivatePostgres
 from ingestion.publish import (
@@ -153,7 +153,12 @@ class Flow:
         self.settings = settings
         self.sandbox = sandbox
         self.connections = connections
+        self.stragglers = Stragglers()
         self._builder = Builder(settings)
+
+    def close(self) -> None:
+        """Waits for no straggler; what one has not brought yet, the next process reads."""
+        self.stragglers.drop()
 
     @property
     def product_url(self) -> str:
@@ -176,12 +181,16 @@ class Flow:
 
     def distrust(self) -> None:
         """Nothing in memory is trusted any more: somebody else has worked in the data folder."""
+        self.stragglers.drop()
         self._builder = Builder(self.settings)
         self.__dict__.pop("warehouse", None)
 
     def run(self, summary: Summary, progress: Progress) -> None:
-        """Extract, build, publish. What was done before an exception is in `summary`."""
-        self.extract(summary, progress)
+        """Extract, build, publish. What was done before an exception is in `summary`.
+
+        Stragglers are waited for by none of these; as long as there are some, to run again takes what they brought.
+        """
+        self.extract(summary, progress, stragglers=self.stragglers)
         self.build(summary, progress)
         self.publish(summary, progress)
 
@@ -217,12 +226,12 @@ class Flow:
         signed = self.warehouse.newest("invocation_id", build["signature"]) if "signature" in build else None
         return bool(signed == build["invocation_id"])
 
-    def extract(self, summary: Summary, progress: Progress) -> None:
-        """Vendors and product database into the landing tables."""
+    def extract(self, summary: Summary, progress: Progress, *, stragglers: Stragglers | None = None) -> None:
+        """Vendors and product database into the landing tables; all of it, or all but what `stragglers` still read."""
         progress.step("extract")
         with _timed(summary, "extract"):
             try_tables(self.product_url)  # before hours may go into reading the vendors
-            summary.extracted = self._extract(progress, self.connections)
+            summary.extracted = self._extract(progress, self.connections, stragglers=stragglers)
             extract_product(self.warehouse, self.product_url, summary.extracted)
 
     def backfill(
@@ -446,7 +455,8 @@ def prepared(settings: Settings, sandbox_options: Options | None) -> Iterator[Fl
             make_missing_tables(product_url)
         connections = read_connections(settings.connections_file, connectors())
         _keep_apart(settings.home, "connections")
-        yield Flow(settings, connections, None)
+        with closing(Flow(settings, connections, None)) as flow:
+            yield flow
     elif sandbox_options is None:
         yield Flow(settings, [], None)
     else:
@@ -462,7 +472,8 @@ def prepared(settings: Settings, sandbox_options: Options | None) -> Iterator[Fl
                     " connections in .dlt/connections.toml, or give the sandbox another database (see README)"
                 )
             _keep_apart(settings.home, "the sandbox")
-            yield Flow(settings, _sandbox_connections(sandbox), sandbox)
+            with closing(Flow(settings, _sandbox_connections(sandbox), sandbox)) as flow:
+                yield flow
 
 
 def _keep_apart(home: Path, source: str) -> None:

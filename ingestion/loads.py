@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Lock
 from typing import Any
@@ -14,7 +14,7 @@ from dlt.extract import DltResource
 
 from ingestion.connections import Connection
 from ingestion.connector import Connector, Stream
-from ingestion.fetch import BATCH_BYTES, BATCH_RECORDS, Fetch, Marked, Reader, rows
+from ingestion.fetch import BATCH_BYTES, BATCH_RECORDS, Fetch, Marked, Reader, log_row, rows
 from ingestion.records import landing_schema
 
 PATIENCE, PATIENCE_RATIO = 2.0, 0.1  # seconds, and of the time that the others took, that a load waits for the last
@@ -22,13 +22,16 @@ POLL = 0.2  # seconds
 
 
 class Load:
-    """The streams that are read into one load. It is over when all have ended, or when those left keep the others.
+    """The streams that are read into one load. It is over when all have ended, when those left keep the others, or at
+    this monotonic time.
 
     Streams that end at about the same time share a load; what is left of the others, a backlog or a vendor that wants
     a pause, goes on into the next one, and nobody's rows wait for it.
     """
 
-    def __init__(self, streams: int) -> None:
+    def __init__(self, streams: int, until: float, on_rows: Callable[[int], None]) -> None:
+        self.on_rows = on_rows
+        self._until = until
         self._waiting = streams  # of these some have not begun, so the load has use for whoever makes room
         self._has_ended = False
         self._began_at = self._ended_at = time.monotonic()
@@ -47,6 +50,8 @@ class Load:
     @property
     def is_over(self) -> bool:
         """Whether those that still read should go on into the next load."""
+        if time.monotonic() > self._until:
+            return True
         with self._lock:
             patience = max(PATIENCE, (self._ended_at - self._began_at) * PATIENCE_RATIO)
             return self._has_ended and not self._waiting and time.monotonic() - self._ended_at > patience
@@ -56,7 +61,7 @@ class Reading:
     """One stream of a connection on its way into a load, with its cursor as the last load left it.
 
     Most streams of most runs bring nothing, which is found out before dlt is asked to make a load of it. `pool` reads
-    ahead by one step, whoever waits for it.
+    ahead by one step, whoever waits for it, and may be another for the next step.
     """
 
     def __init__(
@@ -74,15 +79,22 @@ class Reading:
         self._name = ":".join(self.key)
         self._stream = stream
         self._state = dict(states.get(self._name, {}))
+        self.is_unheard = not self._state
+        self._beginning = log_row(connector, connection, stream, fetch.now, "reading")
         self._rows = rows(connector, connection, stream, fetch, self._state, reader)
-        self._pool = pool
-        self._step: Future[Any] | None = None
+        self.fetch, self.pool = fetch, pool
+        self.step: Future[Any] | None = None
 
     def look(self) -> Future[Any]:
         """The next rows, or None at the end of them. To cancel it does no harm."""
-        if self._step is None or self._step.cancelled():
-            self._step = self._pool.submit(next, self._rows, None)
-        return self._step
+        if self.step is None or self.step.cancelled():
+            self.step = self.pool.submit(next, self._rows, None)
+        return self.step
+
+    def begun(self) -> Marked:
+        """The row of the fetch log of a stream that nothing is known of yet; once."""
+        self.is_unheard = False
+        return self._beginning
 
     def resource(self, load: Load) -> DltResource:
         """Fills the stream's landing table and the two logs."""
@@ -102,24 +114,35 @@ class Reading:
         yield from _gathered(self._stream.name, self._until_over(load, kept))
         state.clear()
         state.update(kept)
+        self.is_unheard &= not kept
 
     def _until_over(self, load: Load, kept: dict[str, Any]) -> Iterator[Any]:
         load.begin()
+        has_begun = False
         while not self.is_done:
             step = self.look()
             wait([step], POLL)
-            if load.is_over:
+            if load.is_over and (has_begun or not step.done()):  # what waits for a load waits for one at most
                 return
             if not step.done():
                 continue
+            has_begun = True
             item = step.result()
             kept.clear()
             kept.update(self._state)  # before the next step moves it on
-            self._step, self.is_done = None, item is None
+            self.step, self.is_done = None, item is None
             if item is not None:
                 self.look()
+                if isinstance(item, pa.Table):
+                    load.on_rows(item.num_rows)
                 yield item
         load.end()
+
+
+def beginnings(readings: Iterable[Reading]) -> DltResource:
+    """Tells of streams that nothing is known of yet but that they are read: until they tell, people are unknown."""
+    rows = pa.concat_tables([reading.begun().rows for reading in readings])
+    return dlt.resource([rows], name="fetch_log", write_disposition="append", columns=_hints(rows.schema))
 
 
 def _items(reading: Reading, load: Load) -> Iterator[Any]:

@@ -71,6 +71,9 @@ def print_summary(flow: Flow, summary: Summary) -> None:
         out.print(table, "", sep="\n")
         for (connection, stream), error in sorted(extracted.failures.items()):
             err.print(f"[yellow]{escape(f'{connection}, {stream}: {error}')}[/]", highlight=False, soft_wrap=True)
+        for connection, stream in extracted.stragglers:
+            told = f"{connection}, {stream}: still being read, and nothing waits for it"
+            out.print(f"[dim]{escape(told)}[/]", highlight=False, soft_wrap=True)
     if summary.is_built_before:
         out.print("[bold]Built[/] nothing: no new loads, no changed model", highlight=False)
     if summary.built is not None:
@@ -154,6 +157,7 @@ def print_status(
     table = _lines("connection", stream, "last fetch", "complete through", "rejected")
     for s in found:
         outcome = "[red]failed[/]" if s.outcome == "failed" else f"{s.fetched_at:{fetched}}"
+        outcome = "reading" if s.outcome == "reading" else outcome
         outcome = f"ended {s.ended_on:%Y-%m-%d}" if s.ended_on else outcome
         through = f"{s.complete_through:%Y-%m-%d %H:%M}" if s.complete_through else "[red]never[/]"
         table.add_row(s.connection_id, s.stream, outcome, through, str(s.rejected or ""))

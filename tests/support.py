@@ -117,7 +117,8 @@ class Lake:
         self, connector: Connector, connections: Connection | Sequence[Connection], now: datetime = NOW, **mode: Any
     ) -> Extracted:
         group = [connections] if isinstance(connections, Connection) else list(connections)
-        return extract(self.warehouse, group, {connector.name: connector}, now=now, sleep=self.slept.append, **mode)
+        mode = {"sleep": self.slept.append} | mode
+        return extract(self.warehouse, group, {connector.name: connector}, now=now, **mode)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(self.folder / "warehouse.duckdb")) as connection:

@@ -6,14 +6,18 @@ import json
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from threading import Event
 from unittest import mock
 
 import pytest
 from typer.testing import CliRunner
 
+from ingestion import flow as flow_module
 from ingestion.cli import app
 from ingestion.connectors import connectors
+from ingestion.extract import Stragglers
 from ingestion.sandbox import Options, Sandbox
 from ingestion.status import Gap, gaps, streams
 from ingestion.terminal import out
@@ -23,6 +27,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 LAST_READ = NOW - timedelta(days=6)
 WORLD = Options(orgs=2, people=8, start=date(2025, 12, 22))
+RUN = ("run", "--orgs", "2", "--people", "8", "--start", "2025-12-22", "--now", NOW.isoformat())
 FAULTS = {"acme-zoom": "revoked", "globex-okta": "broken", "globex-slack": "malformed"}
 FIGURES = (
     *("first_used_date", "last_used_date", "days_since_last_used", "active_day_rate_30"),
@@ -51,9 +56,7 @@ def case(site: Site, sandbox: Sandbox, last_read: datetime | None) -> Case:
 def from_the_start(new_site: NewSite) -> Case:
     """By the command line: nothing was ever read through the connections that fail."""
     site = new_site()
-    words = [word for fault in FAULTS.items() for word in ("--fault", "=".join(fault))]
-    words += ["--orgs", "2", "--people", "8", "--start", "2025-12-22", "--now", NOW.isoformat()]
-    done = site.invoke("run", *words)
+    done = site.invoke(*RUN, *(word for fault in FAULTS.items() for word in ("--fault", "=".join(fault))))
     assert done.exit_code == 3, done.output
     assert {line.split(",")[0] for line in done.stderr.splitlines()} == SILENT.keys()
     return case(site, Sandbox(replace(WORLD, faults=FAULTS), NOW), None)
@@ -137,6 +140,36 @@ def test_a_malformed_record_is_set_aside_and_its_neighbours_are_not(failing: Cas
         "select count(distinct event_id) from landing_slack.audit_logs where connection_id = 'globex-slack'"
     )
     assert landed == failing.slack_events
+
+
+def test_a_vendor_that_wants_a_pause_keeps_nobody_waiting_and_all_of_it_comes_with_the_same_run(
+    new_site: NewSite,
+) -> None:
+    site, is_over, meanwhile = new_site(), Event(), list[dict[str, Keyed]]()
+
+    def sleep(seconds: float) -> None:
+        if seconds > 60:
+            is_over.wait(300)
+
+    def wait(stragglers: Stragglers, seconds: float) -> None:
+        meanwhile.append(site.published())
+        is_over.set()
+
+    patient = partial(flow_module.extract, sleep=sleep)
+    with mock.patch.object(flow_module, "extract", patient), mock.patch.object(Stragglers, "wait", wait):
+        done = site.invoke(*RUN, "--fault", "acme-zoom=busy")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"acme-zoom, \w+: still being read", done.stdout)
+    [unfinished] = meanwhile
+    judged = {key: row["usage_known"] for key, row in unfinished["user_app_usage"].items()}
+    shown = {key for key, row in site.published()["user_app_usage"].items() if "zoom" in row["sources"]}
+    waits = {key for key in shown & judged.keys() if key[0] == "acme"}
+    assert len(waits) > 8
+    assert {judged[key] for key in waits} == {False}, "who is read of for the first time is unknown until then"
+    assert {judged[key] for key in judged.keys() - waits} == {True}
+    first = min(day for *app, day in unfinished["app_usage_daily"] if app == ["acme", "zoom"])
+    assert first == date(2025, 12, 22), "as Google and Okta tell, and not as old as the oldest account"
+    assert differences(site.published(), recounted(Sandbox(WORLD, NOW))) == []
 
 
 def test_every_instant_of_the_status_for_programs_says_that_it_is_utc(from_a_later_day_on: Case) -> None:

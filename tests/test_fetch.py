@@ -6,14 +6,18 @@ import itertools
 import multiprocessing
 import os
 import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from threading import Event
+from threading import enumerate as threads
 from typing import Any
+from unittest import mock
 
 import dlt
 import duckdb
@@ -28,10 +32,11 @@ from ingestion import extract, fetch, loads
 from ingestion.connections import Connection
 from ingestion.connector import Column, Connector, Key, Lateness, Parent, Stream, Window
 from ingestion.connectors.product import make_missing_tables
+from ingestion.extract import ExtractError, Stragglers
 from ingestion.postgres import PrivatePostgres
 from ingestion.status import streams
 from tests.publish_support import wait_until
-from tests.support import NOW, Answer, Lake, Request, vendor
+from tests.support import NOW, Answer, Lake, Request, VendorServer, vendor
 
 PAGE = 3
 
@@ -148,6 +153,151 @@ def test_a_connection_whose_vendor_is_slow_keeps_nobody_elses_rows(lake: Lake, m
         assert run.result().failures == {}
     assert lake.query("select count(*) from landing_acme_app.events where connection_id = 'acme-slow'") == [(17,)]
     assert len({(r.query["from"], r.query.get("cursor")) for r in other.requests}) == len(other.requests)
+
+
+@contextmanager
+def _a_pause(app: App, before_page: int) -> Iterator[tuple[Event, Callable[[float], object]]]:
+    """The vendor wants one of ten minutes; they are over when the event is set."""
+    is_over = Event()
+    wanted = Answer({}, status=429, headers={"Retry-After": "600"})
+    app.before_page = lambda number: wanted if number == before_page else None
+    try:
+        yield is_over, lambda seconds: is_over.wait(60) if seconds > 60 else None
+    finally:
+        is_over.set()
+
+
+def _slow(url: str) -> Connection:
+    return replace(_connection(url), connection_id="acme-slow")
+
+
+SLOW = ("acme-slow", "events")
+
+
+@pytest.fixture
+def quick_and_slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[App, App, list[Connection], VendorServer]]:
+    monkeypatch.setattr(extract, "PATIENCE", 0.1)
+    monkeypatch.setattr(loads, "PATIENCE", 0.1)
+    quick, slow = App(), App()
+    quick.events = [_event(n, NOW - timedelta(hours=n)) for n in range(1, 5)]
+    slow.events = [_event(n, NOW - timedelta(hours=8 * n)) for n in range(1, 18)]
+    with vendor(quick) as one, vendor(slow) as other:
+        yield quick, slow, [_slow(other.url), _connection(one.url)], other
+
+
+QuickAndSlow = tuple[App, App, list[Connection], VendorServer]
+PER_CONNECTION = """
+    select connection_id, count(*), count(distinct event_id) from landing_acme_app.events group by 1 order by 1
+    """
+
+
+def test_a_run_ends_without_a_vendor_that_wants_a_long_pause_and_the_next_takes_what_it_tells(
+    lake: Lake, quick_and_slow: QuickAndSlow
+) -> None:
+    """Meanwhile the others are read again; the straggler goes on with the page that it was at, and with no other."""
+    quick, slow, there, server = quick_and_slow
+    stragglers = Stragglers()
+    with _a_pause(slow, before_page=4) as (is_over, sleep):
+        report = lake.extract(_connector(), there, sleep=sleep, stragglers=stragglers)
+        assert (report.failures, report.stragglers) == ({}, [SLOW])
+        assert lake.query(PER_CONNECTION)[0] == ("acme-app", 4, 4)
+        quick.events.append(_event(9, NOW + timedelta(minutes=1)))
+        report = lake.extract(_connector(), there, NOW + timedelta(hours=1), sleep=sleep, stragglers=stragglers)
+        assert (report.failures, report.stragglers) == ({}, [SLOW])
+        assert lake.query(PER_CONNECTION)[0] == ("acme-app", 5, 5)
+        before = len(server.requests)
+        is_over.set()
+        report = lake.extract(_connector(), there, NOW + timedelta(hours=2), sleep=sleep, stragglers=stragglers)
+    assert (report.failures, report.stragglers, stragglers.keys) == ({}, [], [])
+    assert lake.query(PER_CONNECTION) == [("acme-app", 5, 5), ("acme-slow", 17, 17)]
+    assert before == 4, "who was asked to pause paused"
+    asked = Counter((request.query["from"], request.query.get("cursor")) for request in server.requests)
+    assert sorted(asked.values())[-2:] == [1, 2], "the page that was refused, and no other, was asked for again"
+
+
+def test_a_backlog_is_read_by_run_after_run_and_every_run_ends(
+    lake: Lake, quick_and_slow: QuickAndSlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *_, there, _ = quick_and_slow
+    monkeypatch.setattr(extract, "READ_FOR", 0.0)
+    monkeypatch.setattr(extract, "LOAD_EVENTS", 4)
+    window = Window({"from": "{start}", "to": "{end}"}, "iso_s", longest=timedelta(days=1))
+    connector = replace(_connector(), streams=(replace(_connector().streams[0], window=window),))
+    stragglers, landed = Stragglers(), list[int]()
+    while not landed or stragglers.keys:
+        lake.extract(connector, there, NOW + timedelta(minutes=len(landed)), stragglers=stragglers)
+        stragglers.wait(60)
+        landed.append(len(_ids(lake)))
+        assert len(landed) < 60
+    assert landed == sorted(landed)
+    assert len(set(landed)) > 2, "all came with one run"
+    assert lake.query(PER_CONNECTION) == [("acme-app", 4, 4), ("acme-slow", 17, 17)]
+
+
+def test_stragglers_keep_no_other_stream_of_their_connector_from_being_read(
+    lake: Lake, quick_and_slow: QuickAndSlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, slow, there, _ = quick_and_slow
+    monkeypatch.setattr(extract, "PARALLEL_STREAMS", 1)
+    stragglers = Stragglers()
+    with _a_pause(slow, before_page=1) as (_, sleep):
+        for _ in range(2):
+            report = lake.extract(_connector(), there, sleep=sleep, stragglers=stragglers)
+        assert report.stragglers == [SLOW]
+        assert lake.query(PER_CONNECTION) == [("acme-app", 4, 4)]
+        stragglers.drop()
+
+
+def test_a_straggler_leaves_the_warehouse_alone_between_two_runs(
+    lake: Lake, quick_and_slow: QuickAndSlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has to ask it asks the next run's: which of the bad records of a window have been rejected before."""
+    _, slow, there, _ = quick_and_slow
+    asks, ask = Event(), extract._Landing.known_rejects
+    monkeypatch.setattr(extract._Landing, "known_rejects", lambda *what: asks.set() or ask(*what))
+    slow.events.append({**_event(99, NOW - timedelta(days=4)), "size": "huge"})
+    stragglers = Stragglers()
+    with _a_pause(slow, before_page=2) as (is_over, sleep):
+        lake.extract(_connector(), there, sleep=sleep, stragglers=stragglers)
+        is_over.set()
+        assert asks.wait(60)
+        with duckdb.connect(str(lake.folder / "warehouse.duckdb"), config={"threads": 1}) as alone:
+            alone.execute("create table nobody_else_has_the_file (it integer)")
+        report = lake.extract(_connector(), there, sleep=sleep, stragglers=stragglers)
+    assert (report.failures, report.stragglers) == ({}, [])
+    assert lake.query(PER_CONNECTION) == [("acme-app", 4, 4), ("acme-slow", 17, 17)]
+    assert lake.query("select count(*) from landing_acme_app.rejected_records") == [(1,)]
+
+
+def test_stragglers_that_are_dropped_end_at_once_and_are_read_again_from_their_cursor(
+    lake: Lake, quick_and_slow: QuickAndSlow
+) -> None:
+    _, slow, there, _ = quick_and_slow
+    stragglers = Stragglers()
+    with _a_pause(slow, before_page=4):
+        lake.extract(_connector(), there, sleep=None, stragglers=stragglers)
+        assert any(thread.name.startswith("acme_app") for thread in threads())
+        stragglers.drop()
+        wait_until(lambda: not any(thread.name.startswith("acme_app") for thread in threads()), seconds=30)
+    report = lake.extract(_connector(), there, stragglers=stragglers)
+    assert (report.failures, report.stragglers) == ({}, [])
+    assert lake.query(PER_CONNECTION) == [("acme-app", 4, 4), ("acme-slow", 17, 17)]
+
+
+def test_what_a_load_lost_that_failed_is_read_again_by_the_run_after_it(
+    lake: Lake, quick_and_slow: QuickAndSlow
+) -> None:
+    _, slow, there, _ = quick_and_slow
+    stragglers = Stragglers()
+    with _a_pause(slow, before_page=4) as (is_over, sleep):
+        fails = mock.patch.object(extract, "_load_pending", side_effect=ExtractError("no space left"))
+        with fails, pytest.raises(ExtractError, match="no space left"):
+            lake.extract(_connector(), there, sleep=sleep, stragglers=stragglers)
+        assert stragglers.keys == []
+        is_over.set()
+        report = lake.extract(_connector(), there, sleep=sleep, stragglers=stragglers)
+    assert (report.failures, report.stragglers) == ({}, [])
+    assert lake.query(PER_CONNECTION) == [("acme-app", 4, 4), ("acme-slow", 17, 17)]
 
 
 def _rows_if_any(warehouse: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:

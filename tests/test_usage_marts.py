@@ -213,7 +213,7 @@ def test_days_long_over_are_counted_anew_when_what_is_told_of_them_changes(on_du
         on_duckdb.land("okta", "figma", {"system_log": [use]})
 
     def google_lists_ann() -> None:
-        at = "2026-01-24 13:00"
+        at = "2026-01-20 13:00"  # from then on there are days
         users = [google_user(*GOOGLE, "ann@acme.com", created="2025-12-05 12:00", fetched=at)]
         log = fetches("google_workspace", *GOOGLE, start=START, at=at, streams=("users",))
         on_duckdb.land("google_workspace", "g0", {"users": users, "fetch_log": log})

@@ -157,7 +157,7 @@ class Sandbox:
         self._now = now
 
     def set_fault(self, connection_id: str, fault: str | None) -> None:
-        """Breaks a connection (`revoked`, `broken`, `malformed`) or mends it (None), from now on."""
+        """Breaks a connection (`revoked`, `broken`, `malformed`, `busy`) or mends it (None), from now on."""
         self._vendor_of(connection_id).set_fault(connection_id, fault)
 
     def connections(self) -> list[dict[str, Any]]:

@@ -34,6 +34,7 @@ _CACHED_RECORDS = 150_000
 # Of each: one in so many.
 _REPEATED, _OVERLAPPING, _EMPTY, _FAILING = 90, 6, 9, 25
 _MALFORMED_RATE = 0.008
+_BUSY_FOR = 600  # seconds that a connection with this fault is to wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +295,8 @@ class Vendor(ABC):
         """The answer to credentials that were withdrawn."""
 
     @abstractmethod
-    def busy(self, draw: int) -> Response:
-        """One of the vendor's forms of "too many requests"."""
+    def busy(self, draw: int, pause: int = 1) -> Response:
+        """One of the vendor's forms of "too many requests", for so many seconds where it says so."""
 
     @abstractmethod
     def broken(self, draw: int) -> Response:
@@ -312,6 +313,8 @@ class Vendor(ABC):
                 return self.broken(0)
             if fault == "revoked":
                 return self.revoked(request)
+            if fault == "busy" and request.method == "GET" and self._is_first(key(connection.key, "busy")):
+                return self.busy(0, _BUSY_FOR)
             if request.method == "GET" and (draw := self._fails_once(connection, request)):
                 return self.busy(draw >> 1) if draw % 2 else self.broken(draw >> 1)
             return self.answer(connection, request)
@@ -536,13 +539,13 @@ class Vendor(ABC):
         if self.world.options.calm:
             return 0
         draw = key(connection.key, request.path, sorted(request.query.items()))
-        if draw % _FAILING:
-            return 0
+        return draw // _FAILING | 1 << 60 if draw % _FAILING == 0 and self._is_first(draw) else 0
+
+    def _is_first(self, failure: int) -> bool:
         with self._lock:
-            if draw in self._failed:
-                return 0
-            self._failed.add(draw)
-        return draw // _FAILING | 1 << 60
+            is_first = failure not in self._failed
+            self._failed.add(failure)
+        return is_first
 
     def set_fault(self, connection_id: str, fault: str | None) -> None:
         """Breaks or mends a connection from now on."""

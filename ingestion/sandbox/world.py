@@ -67,8 +67,8 @@ class Options:
     `start`: first day (UTC) of which anything is known; None: `days` before the sandbox's first now. A run that
     is repeated with a later now should name it, or its first days fall off the far end.
     `events`: multiplies what an active person does in a day.
-    `faults`: connection id -> `revoked` (credentials refused for ever), `broken` (500 for ever) or `malformed` (a
-    malformed record on every day of every stream).
+    `faults`: connection id -> `revoked` (credentials refused for ever), `broken` (500 for ever), `malformed` (a
+    malformed record on every day of every stream) or `busy` (once wants a pause of ten minutes).
     `calm`: no repeats, empty pages, malformed records, 429s or 5xx; late events stay, for they are the world's.
     `extras`: the product's database has what it may have beside the tables that it must.
     `token_lifetime_s` of access tokens, `page_token_lifetime_s` of Zoom's page tokens: seconds on the real clock.

@@ -14,6 +14,12 @@ accounts as (
 
 ),
 
+account_states as (
+
+    select * from {{ ref('int_account_states') }}
+
+),
+
 people_of_accounts as (
 
     select * from {{ ref('dim_accounts') }}
@@ -38,6 +44,18 @@ histories as (
         connection_id,
         min(usage_date) as starts_on
     from source_days
+    group by 1
+
+),
+
+-- where no event stream has told of a day, a source has been read since it was first listed
+listings as (
+
+    select
+        account_states.connection_id,
+        min({{ local_date('account_states.fetched_at', 'listing_zones.time_zone') }}) as starts_on
+    from account_states
+    {{ join_time_zone('listing_zones', 'account_states.org_id', 'account_states.fetched_at') }}
     group by 1
 
 ),
@@ -68,8 +86,12 @@ shown as (
         accounts.stream as shown_by,
         min(
             greatest(
-                coalesce({{ local_date('accounts.created_at', 'first_zones.time_zone') }}, histories.starts_on),
-                histories.starts_on
+                coalesce(
+                    {{ local_date('accounts.created_at', 'first_zones.time_zone') }},
+                    histories.starts_on,
+                    listings.starts_on
+                ),
+                coalesce(histories.starts_on, listings.starts_on)
             )
         ) as first_seen_on,
         min({{ local_date(access_at, 'access_zones.time_zone') }}) as access_from,
@@ -91,6 +113,8 @@ shown as (
     {{ join_time_zone('access_zones', 'accounts.org_id', access_at) }}
     left join histories
         on accounts.connection_id = histories.connection_id
+    left join listings
+        on accounts.connection_id = listings.connection_id
     where accounts.account_id is not null
     group by 1, 2, 3, 4, 5, 6
 

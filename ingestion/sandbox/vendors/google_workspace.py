@@ -221,7 +221,7 @@ class GoogleWorkspace(Vendor):
             return json_response({"error": "unauthorized_client", "error_description": text}, 401)
         return _error(401, "authError", "Request had invalid authentication credentials.", "UNAUTHENTICATED")
 
-    def busy(self, draw: int) -> Response:
+    def busy(self, draw: int, pause: int = 1) -> Response:
         text = "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute per user'"
         return _error(403 if draw % 2 else 429, "rateLimitExceeded", text, "RESOURCE_EXHAUSTED", "usageLimits")
 

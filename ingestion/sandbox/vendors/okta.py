@@ -246,16 +246,16 @@ class Okta(Vendor):
     def revoked(self, request: Request) -> Response:
         return _error(401, "E0000011", "Invalid token provided")
 
-    def busy(self, draw: int) -> Response:
+    def busy(self, draw: int, pause: int = 1) -> Response:
         response = _error(429, "E0000047", "API call exceeded rate limit due to too many requests.")
-        response.headers |= self._limit(remaining=0)
+        response.headers |= self._limit(remaining=0, pause=pause)
         return response
 
     def broken(self, draw: int) -> Response:
         return _error(500, "E0000009", "Internal Server Error")
 
-    def _limit(self, remaining: int = 59) -> dict[str, str]:
-        reset = str(int(self.wall()) + 1)
+    def _limit(self, remaining: int = 59, pause: int = 1) -> dict[str, str]:
+        reset = str(int(self.wall()) + pause)
         return {"X-Rate-Limit-Limit": "60", "X-Rate-Limit-Remaining": str(remaining), "X-Rate-Limit-Reset": reset}
 
     def _logs(self, connection: Connection, request: Request) -> Response:

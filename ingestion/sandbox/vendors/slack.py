@@ -163,8 +163,8 @@ class Slack(Vendor):
         is_audit = request.path.startswith("/audit/")
         return json_response({"ok": False, "error": "invalid_auth"}, 401 if is_audit else 200)
 
-    def busy(self, draw: int) -> Response:
-        return json_response({"ok": False, "error": "ratelimited"}, 429, Retry_After="1")
+    def busy(self, draw: int, pause: int = 1) -> Response:
+        return json_response({"ok": False, "error": "ratelimited"}, 429, Retry_After=str(pause))
 
     def broken(self, draw: int) -> Response:
         return Response(

@@ -133,9 +133,9 @@ class Zoom(Vendor):
             return self._token(self.connection_of(request), request)
         return json_response({"code": 124, "message": "Invalid access token."}, 401)
 
-    def busy(self, draw: int) -> Response:
+    def busy(self, draw: int, pause: int = 1) -> Response:
         message = "You have reached the maximum per-second rate limit for this API. Try again later."
-        return json_response({"code": 429, "message": message}, 429, Retry_After="1")
+        return json_response({"code": 429, "message": message}, 429, Retry_After=str(pause))
 
     def broken(self, draw: int) -> Response:
         return json_response({"code": 500, "message": "Internal server error."}, 502 if draw % 2 else 500)
