@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from enum import IntEnum
 from functools import partial, wraps
@@ -412,17 +412,20 @@ def status(
     """How far every stream is complete, what failed, is missing or was rejected, and what the product shows."""
     from dataclasses import asdict
 
+    from ingestion.connectors.product import ProductError, read_customers
     from ingestion.flow import Lock, LockedError, prepared
     from ingestion.publish import status as status_of_product
     from ingestion.status import gaps, streams
 
     settings = _settings(target, None, None)
     oldest = _seconds(limit, "--limit") if limit else None
-    found, missing, unlisted = [], [], set()
+    found, missing, unlisted, gone = [], [], set(), set()
     with _failures(), prepared(settings, None) as flow:
         shown = status_of_product(flow.product_url)
         # a publish that found nothing to change makes no generation, and proves that the newest one still is right
         published_at = max((at for at in (shown.published_at, flow.proven_at) if at), default=None)
+        with suppress(ProductError):  # of whom to read is the product's to say, and what was read is there to see
+            gone = shown.complete_through.keys() - read_customers(flow.product_url)
         try:
             with Lock(settings, "status", is_reading=True):
                 found = streams(flow.warehouse)
@@ -437,11 +440,11 @@ def status(
         document = {
             "streams": [asdict(s) for s in found],
             "gaps": [asdict(gap) for gap in missing],
-            "published": asdict(shown) | {"proven_at": published_at},
+            "published": asdict(shown) | {"proven_at": published_at, "gone_customers": sorted(gone)},
         }
         print(json.dumps(document, default=_as_json, indent=2))
     else:
-        print_status(found, missing, shown, settings.now, sorted(unlisted))
+        print_status(found, missing, shown, settings.now, sorted(unlisted), gone)
     if oldest is not None and (published_at is None or (settings.now - published_at).total_seconds() > oldest):
         err.print(f"[bold red]The last publish was more than {limit} ago[/]")
         raise typer.Exit(Exit.TOO_OLD)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -146,9 +147,16 @@ def _print_next_steps(flow: Flow) -> None:
 
 
 def print_status(
-    found: list[StreamStatus], missing: list[Gap], shown: Status, now: datetime, unlisted: Collection[str] = ()
+    found: list[StreamStatus],
+    missing: list[Gap],
+    shown: Status,
+    now: datetime,
+    unlisted: Collection[str] = (),
+    gone: Collection[str] = (),
 ) -> None:
-    """`unlisted`: connections that were read once, and that the connections file has no more."""
+    """`unlisted`: connections that were read once, and that the connections file has no more; `gone`: customers that
+    are published, and that the product has no more.
+    """
     is_narrow = out.width < WIDE
     fetched = "%m-%d %H:%M" if is_narrow else "%Y-%m-%d %H:%M"
     # an id is there to be copied: the stream beside it is cropped, by what all the others need
@@ -204,6 +212,9 @@ def print_status(
     for org, day in shown.complete_through.items():
         orgs.add_row(escape(org), f"{day}" if day else "[red]never[/]")
     out.print("", orgs, sep="\n")
+    for org in sorted(gone):
+        line = f"the product no longer lists {org}, which stays published: app-usage forget {quote(org)}"
+        out.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
 
 
 def _print_gaps(missing: list[Gap]) -> None:

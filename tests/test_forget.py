@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -144,7 +145,13 @@ def test_a_customer_that_is_still_served_is_not_forgotten(site: Site) -> None:
     refused = site.invoke("forget", leaver, "--yes")
     assert refused.exit_code == 2
     assert f"still has '{leaver}' in public.orgs" in refused.output
+    assert json.loads(site.invoke("status", "--json").stdout)["published"]["gone_customers"] == []
     leave(site, leaver)
+    assert json.loads(site.invoke("status", "--json").stdout)["published"]["gone_customers"] == [leaver]
+    assert (
+        f"the product no longer lists {leaver}, which stays published: app-usage forget {leaver}"
+        in site.invoke("status").output
+    )
     connection = {"connection_id": f"{leaver}-zoom", "org_id": leaver, "connector": "zoom"}
     file = site.write_connections({**connection, "settings": {"account_id": "a"}})
     (site.home / "read_from").unlink()

@@ -94,6 +94,12 @@ def read_tables(url: str) -> dict[str, pa.Table]:
         return {table: _read(cursor, table) for table in TABLES}
 
 
+def read_customers(url: str) -> set[str]:
+    """The ids that the product lists. Raises ProductError."""
+    with _reading(url) as cursor:
+        return set(_read(cursor, "orgs")["org_id"].to_pylist())
+
+
 def try_tables(url: str) -> None:
     """Raises ProductError where `read_tables` would, and reads no row."""
     with _reading(url) as cursor:
