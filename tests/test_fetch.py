@@ -234,6 +234,21 @@ def test_a_backlog_is_read_by_run_after_run_and_every_run_ends(
     assert lake.query(PER_CONNECTION) == [("acme-app", 4, 4), ("acme-slow", 17, 17)]
 
 
+def test_a_load_ends_with_the_time_for_reading_though_its_only_stream_pauses(
+    lake: Lake, quick_and_slow: QuickAndSlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, slow, (there, _), _ = quick_and_slow
+    monkeypatch.setattr(extract, "READ_FOR", 0.5)
+    stragglers = Stragglers()
+    with _a_pause(slow, before_page=4) as (is_over, sleep):
+        assert lake.extract(_connector(), there, sleep=sleep, stragglers=stragglers).stragglers == [SLOW]
+        assert 0 < len(_ids(lake)) < 17
+        is_over.set()
+        while stragglers.keys:
+            lake.extract(_connector(), there, sleep=sleep, stragglers=stragglers)
+    assert len(_ids(lake)) == 17
+
+
 def test_stragglers_keep_no_other_stream_of_their_connector_from_being_read(
     lake: Lake, quick_and_slow: QuickAndSlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,13 +284,20 @@ def test_a_straggler_leaves_the_warehouse_alone_between_two_runs(
     assert lake.query("select count(*) from landing_acme_app.rejected_records") == [(1,)]
 
 
+@pytest.mark.parametrize("waits_for", ["vendor", "warehouse"])
 def test_stragglers_that_are_dropped_end_at_once_and_are_read_again_from_their_cursor(
-    lake: Lake, quick_and_slow: QuickAndSlow
+    waits_for: str, lake: Lake, quick_and_slow: QuickAndSlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, slow, there, _ = quick_and_slow
+    asks, ask = Event(), extract._Landing.known_rejects
+    monkeypatch.setattr(extract._Landing, "known_rejects", lambda *what: asks.set() or ask(*what))
+    slow.events.append({**_event(99, NOW - timedelta(days=4)), "size": "huge"})
     stragglers = Stragglers()
-    with _a_pause(slow, before_page=4):
-        lake.extract(_connector(), there, sleep=None, stragglers=stragglers)
+    with _a_pause(slow, before_page=2) as (is_over, sleep):
+        lake.extract(_connector(), there, sleep=sleep if waits_for == "warehouse" else None, stragglers=stragglers)
+        if waits_for == "warehouse":
+            is_over.set()
+            assert asks.wait(60)
         assert any(thread.name.startswith("acme_app") for thread in threads())
         stragglers.drop()
         wait_until(lambda: not any(thread.name.startswith("acme_app") for thread in threads()), seconds=30)
@@ -295,6 +317,8 @@ def test_what_a_load_lost_that_failed_is_read_again_by_the_run_after_it(
             lake.extract(_connector(), there, sleep=sleep, stragglers=stragglers)
         assert stragglers.keys == []
         is_over.set()
+        wanted, again = slow.before_page(4), slow.pages + 2
+        slow.before_page = lambda number: wanted if number == again else None  # a pause that nobody has dropped
         report = lake.extract(_connector(), there, sleep=sleep, stragglers=stragglers)
     assert (report.failures, report.stragglers) == ({}, [])
     assert lake.query(PER_CONNECTION) == [("acme-app", 4, 4), ("acme-slow", 17, 17)]
