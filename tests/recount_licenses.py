@@ -296,7 +296,7 @@ class LicenseRecount(Recount):
         [contract] = contracts  # in the sandbox terms follow one another
         held = [seat for seat in self.seats if seat[:3] == (org_id, app_id, name) and self._is_held(seat, day)]
         reclaimable = sum(self.state(seat, day) in RECLAIMABLE for seat in held)
-        wasted = reclaimable + max(0, contract["purchased"] - len(held))
+        wasted = min(reclaimable + max(0, contract["purchased"] - len(held)), contract["purchased"])
         price = self.price(contract)
         return None if price is None else (wasted if most is None else min(wasted, max(0, most))) * price
 

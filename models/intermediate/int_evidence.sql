@@ -48,7 +48,7 @@ histories as (
 
 ),
 
--- where no event stream has told of a day, a source has been read since it was first listed
+-- a source has been read since the first day that it told of, or since it was first listed
 listings as (
 
     select
@@ -91,7 +91,7 @@ shown as (
                     histories.starts_on,
                     listings.starts_on
                 ),
-                coalesce(histories.starts_on, listings.starts_on)
+                least(histories.starts_on, listings.starts_on)
             )
         ) as first_seen_on,
         min({{ local_date(access_at, 'access_zones.time_zone') }}) as access_from,

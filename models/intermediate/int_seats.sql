@@ -138,13 +138,51 @@ dated as (
             when timed.last_activity_basis <> 'login_attempt'
                 then {{ local_date('timed.last_activity_at', 'activity_zones.time_zone') }}
         end as last_activity_on,
+        {{ local_date('timed.fetched_at', 'fetch_zones.time_zone') }} as listed_on,
         {{ local_date('timed.valid_from', 'first_zones.time_zone') }} as state_from,
         {{ local_date('timed.valid_to', 'last_zones.time_zone') }} - 1 as state_to
     from timed
     {{ join_time_zone('assigned_zones', 'timed.org_id', 'timed.assigned_at') }}
     {{ join_time_zone('activity_zones', 'timed.org_id', 'timed.last_activity_at') }}
+    {{ join_time_zone('fetch_zones', 'timed.org_id', 'timed.fetched_at') }}
     {{ join_time_zone('first_zones', 'timed.org_id', 'timed.valid_from') }}
     {{ join_time_zone('last_zones', 'timed.org_id', 'timed.valid_to') }}
+
+),
+
+-- the days on which a listing brought something new
+listing_days as (
+
+    select
+        listed.connection_id,
+        listed.stream,
+        listed.listed_on,
+        lag(listed.listed_on) over (
+            partition by listed.connection_id, listed.stream order by listed.listed_on
+        ) as previous_on
+    from (
+        select distinct
+            account_states.connection_id,
+            account_states.stream,
+            {{ local_date('account_states.fetched_at', 'listing_zones.time_zone') }} as listed_on
+        from account_states
+        {{ join_time_zone('listing_zones', 'account_states.org_id', 'account_states.fetched_at') }}
+    ) as listed
+
+),
+
+-- what an account did on a day only a listing of a later day can tell
+followed as (
+
+    select
+        dated.*,
+        lead(last_activity_on) over (
+            partition by connection_id, stream, record_id, license_key order by valid_from
+        ) as next_activity_on,
+        lead(listed_on) over (
+            partition by connection_id, stream, record_id, license_key order by valid_from
+        ) as next_listed_on
+    from dated
 
 ),
 
@@ -203,38 +241,45 @@ only_licenses as (
 named as (
 
     select
-        dated.org_id,
-        dated.app_id,
+        followed.org_id,
+        followed.app_id,
         coalesce(
             contract_names.license_name,
-            case when only_licenses.license_key = dated.license_key then only_contracts.license_name end,
-            min(trim(dated.license_name)) over (partition by dated.org_id, dated.app_id, dated.license_key)
+            case when only_licenses.license_key = followed.license_key then only_contracts.license_name end,
+            min(trim(followed.license_name)) over (partition by followed.org_id, followed.app_id, followed.license_key)
         ) as license_name,
         contract_names.license_name is null
-        and coalesce(only_licenses.license_key = dated.license_key, false) as is_only_license,
-        dated.connector,
-        dated.connection_id,
-        dated.stream,
-        dated.record_id,
-        dated.account_id,
-        dated.user_email,
-        dated.account_status,
-        dated.last_activity_on,
-        dated.last_activity_basis is not null as tells_last_activity,
-        dated.assigned_on,
-        greatest(dated.state_from, dated.assigned_on) as held_from,
-        dated.state_to as held_to,
-        dated.ended_on
-    from dated
+        and coalesce(only_licenses.license_key = followed.license_key, false) as is_only_license,
+        followed.connector,
+        followed.connection_id,
+        followed.stream,
+        followed.record_id,
+        followed.account_id,
+        followed.user_email,
+        followed.account_status,
+        followed.last_activity_on,
+        followed.next_activity_on,
+        listing_days.previous_on as next_told_from,
+        followed.last_activity_basis is not null as tells_last_activity,
+        followed.assigned_on,
+        greatest(followed.state_from, followed.assigned_on) as held_from,
+        followed.state_to as held_to,
+        followed.ended_on
+    from followed
+    left join listing_days
+        on
+            followed.connection_id = listing_days.connection_id
+            and followed.stream = listing_days.stream
+            and followed.next_listed_on = listing_days.listed_on
     left join contract_names
         on
-            dated.org_id = contract_names.org_id
-            and dated.app_id = contract_names.app_id
-            and dated.license_key = contract_names.license_key
+            followed.org_id = contract_names.org_id
+            and followed.app_id = contract_names.app_id
+            and followed.license_key = contract_names.license_key
     left join only_licenses
-        on dated.org_id = only_licenses.org_id and dated.app_id = only_licenses.app_id
+        on followed.org_id = only_licenses.org_id and followed.app_id = only_licenses.app_id
     left join only_contracts
-        on dated.org_id = only_contracts.org_id and dated.app_id = only_contracts.app_id
+        on followed.org_id = only_contracts.org_id and followed.app_id = only_contracts.app_id
 
 ),
 

@@ -6,6 +6,12 @@ accounts as (
 
 ),
 
+account_states as (
+
+    select * from {{ ref('int_account_states') }}
+
+),
+
 usage as (
 
     select * from {{ ref('int_account_blocks') }}
@@ -77,6 +83,16 @@ keys as (
     from listed
     where user_email is not null
     union all
+    -- by the one that it had, too: who is renamed keeps what was done before
+    select distinct
+        listed.*,
+        account_states.user_email as account_key,
+        3 as trust
+    from listed
+    inner join account_states
+        on listed.connection_id = account_states.connection_id and listed.account_id = account_states.account_id
+    where account_states.user_email <> listed.user_email
+    union all
     select
         connection_id,
         account_key as account_id,
@@ -90,7 +106,7 @@ keys as (
         end as app_id,
         case min(actor_kind) when 'service' then 'service' when 'external' then 'external' end as account_kind,
         account_key,
-        3 as trust
+        4 as trust
     from usage
     group by connection_id, account_key, org_id, connector
 

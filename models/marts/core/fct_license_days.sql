@@ -327,7 +327,11 @@ final as (
         cast(unassigned as bigint) as unassigned,
         cast(over_assigned as bigint) as over_assigned,
         cast(reclaimable as bigint) as reclaimable,
-        cast((reclaimable + unassigned) * annual_price as numeric(18, 4)) as wasted_annual_price
+        -- who holds more than was bought wastes what was bought
+        cast(
+            case when reclaimable + unassigned > purchased then purchased else reclaimable + unassigned end
+            * annual_price as numeric(18, 4)
+        ) as wasted_annual_price
     from counted
 
 )

@@ -321,7 +321,12 @@ joined as (
         greatest(
             last_uses.used_on,
             -- a later one hides what came before it
-            case when held.last_activity_on > held.seat_date then held.seat_date else held.last_activity_on end
+            case when held.last_activity_on > held.seat_date then held.seat_date else held.last_activity_on end,
+            case
+                when held.next_activity_on is null or held.seat_date < held.next_told_from then null
+                when held.next_activity_on > held.seat_date then held.seat_date
+                else held.next_activity_on
+            end
         ) as last_used_date
     from held
     left join person_apps

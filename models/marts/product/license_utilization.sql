@@ -314,14 +314,10 @@ final as (
         case when is_known then {{ rate('active', '(assigned - exempt - unknown)') }} end as assigned_utilization_rate,
         reclaimable as reclaimable_seats,
         wasted_spend_month,
-        case
-            when minimum_purchased is null then cast(wasted_annual_price as double precision)
-            else
-                cast(
-                    case when reclaimable + unassigned > cuttable then cuttable else reclaimable + unassigned end
-                    * annual_price as double precision
-                )
-        end as potential_annual_savings,
+        cast(
+            case when reclaimable + unassigned > cuttable then cuttable else reclaimable + unassigned end
+            * annual_price as double precision
+        ) as potential_annual_savings,
         case
             when realised_seats is not null
                 then
