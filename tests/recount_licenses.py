@@ -191,7 +191,7 @@ class LicenseRecount(Recount):
                 "person_id": person_id,
                 "user_email": email.lower() if email else None,
                 "seat_state": state,
-                "is_underused": state == "active" and rate is not None and rate < 0.3,
+                "is_underused": state == "active" and rate is not None and rate < 0.3 and not usage["is_partial"],
                 "last_used_date": self._last_used(seat, as_of) if is_known else None,
                 "assigned_on": self._assigned_on(seat.account),
                 "usage_known": is_known,

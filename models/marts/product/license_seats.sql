@@ -29,7 +29,8 @@ final as (
         coalesce(seat_days.user_email, usage.user_email) as user_email,
         seat_days.seat_state,
         seat_days.seat_state = 'active'
-        and coalesce(usage.active_day_rate_30 < seat_days.underused_ratio, false) as is_underused,
+        and coalesce(usage.active_day_rate_30 < seat_days.underused_ratio and not usage.is_partial, false)
+            as is_underused,
         seat_days.last_used_date,
         seat_days.assigned_on,
         seat_days.usage_known,
