@@ -91,8 +91,9 @@ app_blocks as (
 
 ),
 
--- whom a source showed that has ended in the block, or in the one before, is not seen any more, and did not leave
-ends as (
+-- in the block, or in the one before: whom a source showed that has ended is not seen any more, and did not leave, and
+-- whom one shows that has begun may have been there before
+changes as (
 
     select distinct
         app_blocks.org_id,
@@ -103,8 +104,10 @@ ends as (
         on
             app_blocks.org_id = app_sources.org_id
             and app_blocks.app_id = app_sources.app_id
-            and app_blocks.block_start_date - 28 < app_sources.ended_on
-            and app_blocks.block_start_date + 27 >= app_sources.ended_on
+            and (
+                app_sources.ended_on between app_blocks.block_start_date - 27 and app_blocks.block_start_date + 27
+                or app_sources.starts_on between app_blocks.block_start_date - 27 and app_blocks.block_start_date + 27
+            )
 
 ),
 
@@ -120,17 +123,17 @@ blocks as (
         lag(app_blocks.data_complete_ratio) over (
             partition by app_blocks.org_id, app_blocks.app_id order by app_blocks.block_start_date
         ) as previous_complete_ratio,
-        ends.app_id is null as is_seen_as_before,
+        changes.app_id is null as is_seen_as_before,
         apps.first_seen_on,
         apps.restate_days
     from app_blocks
     inner join apps
         on app_blocks.org_id = apps.org_id and app_blocks.app_id = apps.app_id
-    left join ends
+    left join changes
         on
-            app_blocks.org_id = ends.org_id
-            and app_blocks.app_id = ends.app_id
-            and app_blocks.block_start_date = ends.block_start_date
+            app_blocks.org_id = changes.org_id
+            and app_blocks.app_id = changes.app_id
+            and app_blocks.block_start_date = changes.block_start_date
     where app_blocks.block_start_date >= apps.complete_from and app_blocks.block_start_date + 27 <= apps.as_of_date
 
 ),
