@@ -158,7 +158,7 @@ def run(
             out.print(f"[dim]goes on with {escape(left)}; if it is ended, the next run does[/]", soft_wrap=True)
             flow.stragglers.wait(STRAGGLERS_WAIT)
             flow.at(settings.now if settings.is_now_given else datetime.now(UTC))
-            code = _once(flow, "run")
+            code = max(code, _once(flow, "run"), key=[Exit.DONE, Exit.SOME_CONNECTIONS_FAILED, Exit.FAILED].index)
         if pause is None:
             raise typer.Exit(code)
         stop = threading.Event()

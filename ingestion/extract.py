@@ -54,6 +54,7 @@ LANDED = (
     " where table_name = '_dlt_loads' and table_schema like 'landing!_%' escape '!'"
 )
 
+os.environ.setdefault("RUNTIME__INTERCEPT_SIGNALS", "false")  # dlt would lose what comes while it ends a load
 os.environ.setdefault("EXTRACT__WORKERS", str(PARALLEL_STREAMS))
 os.environ.setdefault("EXTRACT__MAX_PARALLEL_ITEMS", str(2 * PARALLEL_STREAMS))
 os.environ.setdefault("DATA_WRITER__BUFFER_MAX_ITEMS", str(ROW_GROUP))
@@ -161,9 +162,13 @@ def extract(
         report.rows[connector] += rows
         on_rows(connector, rows)
 
+    is_interrupted = Event()
+
     def read(connector: Connector, connections: list[Connection]) -> None:
         with ExitStack() as turn:
             turn.enter_context(turns)
+            if is_interrupted.is_set():
+                return
             streams = left.of(connector, sleep)
             fetch = Fetch(
                 now,
@@ -172,6 +177,7 @@ def extract(
                 span=span,
                 is_replay=is_replay,
                 sleep=streams.sleep,
+                go_on=streams.go_on,
                 outcomes=streams.outcomes,
                 unfinished=streams.unfinished,
                 damaged=streams.damaged,
@@ -194,6 +200,7 @@ def extract(
             for run in runs:
                 run.result()
         except KeyboardInterrupt:
+            is_interrupted.set()
             left.drop()  # a vendor may want a pause of a quarter of an hour
             raise
     report.stragglers.sort()
@@ -247,10 +254,15 @@ class Stragglers:
         return sorted(key for streams in self._streams.values() for key in streams.keys)
 
     def wait(self, seconds: float) -> None:
-        """Until one of them has something, or as long as this."""
-        steps = [step for streams in self._streams.values() for step in streams.steps]
-        if not any(step is None or step.done() for step in steps):
-            wait([step for step in steps if step is not None], seconds, FIRST_COMPLETED)
+        """Until one of them has something, or asks something of the warehouse, or as long as this."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            steps = [step for streams in self._streams.values() for step in streams.steps]
+            if any(step is None or step.done() for step in steps):
+                return
+            if any(streams.landing.is_asked for streams in self._streams.values()):
+                return
+            wait([step for step in steps if step is not None], min(left, PATIENCE), FIRST_COMPLETED)
 
     def drop(self) -> None:
         """Read no further. What was not loaded is read again, from the cursors in the warehouse."""
@@ -299,6 +311,7 @@ class _Streams:
         with pipeline.sql_client() as client, self.landing.opened(client):
             try:
                 while again is None or ((again or self._going_on) and time.monotonic() < until):
+                    self.go_on()
                     streams = self._going_on
                     if again is None or again:
                         states = pipeline.state.get("sources", {}).get(connector.name, {}).get("resources", {})
@@ -371,7 +384,8 @@ class _Streams:
 
     def failures(self) -> dict[tuple[str, str], str]:
         """Why streams failed that have ended; told once."""
-        ended = {key: self.outcomes.pop(key) for key in list(self.outcomes)}
+        going_on = {stream.key for stream in self._going_on}  # what one has told last lands with the next run
+        ended = {key: self.outcomes.pop(key) for key in list(self.outcomes) if key not in going_on}
         for key in ended:
             self.damaged.pop(key, None)
         return {key: error for key, error in ended.items() if error is not None}
@@ -380,6 +394,10 @@ class _Streams:
         self._wakes[get_ident()] = time.monotonic() + seconds
         self._sleep(seconds)
         del self._wakes[get_ident()]
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Raises an error where nobody wants it any more."""
         if self.is_dropped:
             raise _DroppedError
 
@@ -488,7 +506,13 @@ class _Landing:
     def __init__(self, client: SqlClientBase[Any] | None = None) -> None:
         self._client = client
         self._is_dropped = False
+        self._asking = 0
         self._turn = Condition()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits for it to be opened."""
+        return self._asking > 0 and self._client is None
 
     @contextmanager
     def opened(self, client: SqlClientBase[Any]) -> Iterator[None]:
@@ -559,7 +583,9 @@ class _Landing:
 
     def _query(self, table: str, sql: str, *parameters: Any) -> pa.Table | None:
         with self._turn:
+            self._asking += 1
             self._turn.wait_for(lambda: self._client is not None or self._is_dropped)
+            self._asking -= 1
             client = self._client
             if client is None:
                 raise _DroppedError

@@ -96,6 +96,7 @@ class Fetch:
     span: tuple[datetime, datetime] | None = None  # a backfill: these times again, instead of what is new
     is_replay: bool = False  # what was rejected is typed again, and no vendor is asked
     sleep: Sleep = time.sleep
+    go_on: Callable[[], None] = lambda: None  # asked before each page; raises an error where nobody wants it any more
     outcomes: dict[tuple[str, str], str | None] = field(default_factory=dict)  # (connection, stream) -> error
     unfinished: set[tuple[str, str]] = field(default_factory=set)  # streams that the next load goes on with
     damaged: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))  # files, by stream
@@ -392,6 +393,7 @@ class _ApiReader(Reader):
         )
         try:
             for records, envelope in pages:
+                self._fetch.go_on()
                 self._pages += 1
                 self._records[0] += len(records)
                 if self._stops_at_known and records:
@@ -427,6 +429,7 @@ class _ApiReader(Reader):
                 paginator=_paginator(parent.paginator),
                 params={**parent.params, **params},
             ):
+                self._fetch.go_on()
                 for record in records:
                     yield {name: self._field(record, path) for name, path in parent.fields.items()}
 

@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -304,6 +305,39 @@ def test_stragglers_that_are_dropped_end_at_once_and_are_read_again_from_their_c
     report = lake.extract(_connector(), there, stragglers=stragglers)
     assert (report.failures, report.stragglers) == ({}, [])
     assert lake.query(PER_CONNECTION) == [("acme-app", 4, 4), ("acme-slow", 17, 17)]
+
+
+def test_a_listing_that_is_dropped_asks_for_no_page_more(
+    lake: Lake, quick_and_slow: QuickAndSlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a listing is one step, a process that ends would wait for all of it."""
+    _, slow, (there, _), server = quick_and_slow
+    monkeypatch.setattr(extract, "READ_FOR", 0.0)
+    slow.users = [{"id": str(n), "email": f"u{n}"} for n in range(300)]
+    is_dropped = Event()
+    slow.before_page = lambda number: None if number < 4 or is_dropped.wait(60) else Answer(status=500)
+    stragglers = Stragglers()
+    lake.extract(_connector(streams="users"), there, sleep=None, stragglers=stragglers)
+    assert stragglers.keys == [("acme-slow", "users")]
+    stragglers.drop()
+    is_dropped.set()
+    wait_until(lambda: not any(thread.name.startswith("acme_app") for thread in threads()), seconds=30)
+    assert len(server.requests) <= 5
+
+
+def test_a_straggler_that_asks_something_of_the_warehouse_is_waited_for_no_longer(
+    lake: Lake, quick_and_slow: QuickAndSlow
+) -> None:
+    _, slow, there, _ = quick_and_slow
+    slow.events.append({**_event(99, NOW - timedelta(days=4)), "size": "huge"})
+    stragglers = Stragglers()
+    with _a_pause(slow, before_page=2) as (is_over, sleep):
+        lake.extract(_connector(), there, sleep=sleep, stragglers=stragglers)
+        is_over.set()
+        began = time.monotonic()
+        stragglers.wait(60)
+        assert time.monotonic() - began < 30
+        stragglers.drop()
 
 
 def test_what_a_load_lost_that_failed_is_read_again_by_the_run_after_it(
