@@ -466,11 +466,14 @@ def drop_cursors(pipeline: dlt.Pipeline, org: str) -> None:
 
 
 def _forget_old_states(pipeline: dlt.Pipeline) -> None:
-    """dlt reads the newest state of a load that completed, and keeps them all: all connections' cursors, every run."""
+    """dlt keeps them all, every connection's cursors of every run, and reads that of the load whose id is the highest.
+
+    A load's id is its time: of a clock that was set back, the newest state has a lower one.
+    """
     with pipeline.sql_client() as client:
         states, loads = map(client.make_qualified_table_name, ("_dlt_pipeline_state", "_dlt_loads"))
         client.execute_sql(
-            f"delete from {states} where _dlt_load_id < (select max(states._dlt_load_id) from {states} as states"
+            f"delete from {states} where version < (select max(states.version) from {states} as states"
             f" inner join {loads} as loads on states._dlt_load_id = loads.load_id where loads.status = 0)"
         )
 

@@ -362,7 +362,13 @@ class _ApiReader(Reader):
     def _client(self) -> PageClient:
         connection, connector = self._connection, self._connector
         self._session = session = VendorSession(connector.rate_limit, connection.base_url, self._fetch.sleep)
-        auth = connector.auth(connection, session)
+        try:
+            auth = connector.auth(connection, session)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:  # whose text may show a secret
+            raise ConnectionsError(
+                f"connection {connection.connection_id!r}: a secret or setting is not as {connector.name} writes it"
+                f" ({type(error).__name__}); `app-usage connectors {connector.name}` tells how each looks"
+            ) from error
         self.secrets = [str(v) for v in vars(auth).values() if isinstance(v, str) and len(v) > 7]
         return PageClient(connector, session, auth)
 
@@ -419,7 +425,13 @@ class _ApiReader(Reader):
         """The values that fill the path of each request: of a parent's records, of a setting's entries, or none."""
         parent, for_each = self._stream.parent, self._stream.for_each
         if for_each:
-            yield from ({"item": str(value)} for value in self._connection.setting(for_each))
+            items = self._connection.setting(for_each)
+            if not isinstance(items, list):
+                raise ConnectionsError(
+                    f"connection {self._connection.connection_id!r}: the setting {for_each} {items!r} is no list:"
+                    f" write {for_each} = [{items!r}]"
+                )
+            yield from ({"item": str(item)} for item in items)
         elif parent is None:
             yield {}
         else:

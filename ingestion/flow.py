@@ -180,7 +180,7 @@ class Flow:
             fill_product(self.sandbox, self.product_url)
 
     def distrust(self) -> None:
-        """Nothing in memory is trusted any more: somebody else has worked in the data folder."""
+        """Nothing in memory is trusted any more: somebody else worked in the data folder, or a load failed."""
         self.stragglers.drop()
         self._builder = Builder(self.settings)
         self.__dict__.pop("warehouse", None)
@@ -231,8 +231,12 @@ class Flow:
         progress.step("extract")
         with _timed(summary, "extract"):
             try_tables(self.product_url)  # before hours may go into reading the vendors
-            summary.extracted = self._extract(progress, self.connections, stragglers=stragglers)
-            extract_product(self.warehouse, self.product_url, summary.extracted)
+            try:
+                summary.extracted = self._extract(progress, self.connections, stragglers=stragglers)
+                extract_product(self.warehouse, self.product_url, summary.extracted)
+            except (DestinationException, ExtractError, OSError):
+                self.distrust()  # dlt's state in memory is that of rows that did not land
+                raise
 
     def backfill(
         self, summary: Summary, progress: Progress, *, only: Mapping[str, str], span: tuple[datetime, datetime]

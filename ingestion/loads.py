@@ -174,8 +174,8 @@ def readings(
 
 
 def _is_set_up(stream: Stream, connection: Connection) -> bool:
-    settings = connection.settings
-    return (not stream.needs or stream.needs in settings) and (not stream.unless or stream.unless not in settings)
+    is_on = connection.settings.get  # `monitor = false` is as if it were not there
+    return (not stream.needs or bool(is_on(stream.needs))) and not (stream.unless and is_on(stream.unless))
 
 
 def _gathered(own_table: str, items: Iterable[pa.Table | Marked]) -> Iterator[Any]:

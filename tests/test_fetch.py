@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 from threading import enumerate as threads
 from typing import Any
 from unittest import mock
@@ -25,6 +25,7 @@ import duckdb
 import psycopg2
 import pyarrow as pa
 import pytest
+from dlt.common.storages import load_package
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.sources.helpers.rest_client.auth import APIKeyAuth
 from dlt.sources.helpers.rest_client.paginators import JSONResponseCursorPaginator
@@ -358,6 +359,61 @@ def test_what_a_load_lost_that_failed_is_read_again_by_the_run_after_it(
     assert lake.query(PER_CONNECTION) == [("acme-app", 4, 4), ("acme-slow", 17, 17)]
 
 
+def test_a_straggler_that_fails_between_two_runs_is_a_failure_of_the_second(
+    lake: Lake, quick_and_slow: QuickAndSlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With which its row of the fetch log lands, too."""
+    _, slow, there, _ = quick_and_slow
+    monkeypatch.setattr(extract, "READ_FOR", 0.0)
+    stragglers, load = Stragglers(), extract._load_pending
+    failed = "select connection_id from landing_acme_app.fetch_log where outcome = 'failed'"
+    with _a_pause(slow, before_page=1) as (is_over, sleep):
+        first = slow.before_page
+        slow.before_page = lambda number: first(number) or Answer(status=403)
+
+        def load_while_it_fails(pipeline: dlt.Pipeline) -> None:
+            is_over.set()
+            wait_until(lambda: SLOW in stragglers.of(_connector(), None).outcomes)
+            load(pipeline)
+
+        with mock.patch.object(extract, "_load_pending", load_while_it_fails):
+            report = lake.extract(_connector(), there, sleep=sleep, stragglers=stragglers)
+        assert (report.failures, SLOW in report.stragglers, lake.query(failed)) == ({}, True, [])
+        monkeypatch.setattr(extract, "READ_FOR", 60.0)
+        report = lake.extract(_connector(), there, sleep=sleep, stragglers=stragglers)
+    assert (set(report.failures), report.stragglers, lake.query(failed)) == ({SLOW}, [], [("acme-slow",)])
+
+
+def test_an_interrupt_ends_the_pauses_of_vendors_and_begins_no_other_connector(lake: Lake) -> None:
+    """In a process of its own, for here another thread than the main one may be told."""
+    busy, waiting = App(), App()
+    waiting.events = [_event(1, NOW - timedelta(hours=1))]
+    with vendor(busy) as one, vendor(waiting) as other:
+        child = multiprocessing.get_context("fork").Process(target=_extract_two, args=(lake, one.url, other.url))
+
+        def interrupt(number: int) -> Answer:
+            Timer(0.5, os.kill, (child.pid, signal.SIGINT)).start()
+            return Answer({}, status=429, headers={"Retry-After": "600"})
+
+        busy.before_page = interrupt
+        child.start()
+        child.join(60)
+        assert child.exitcode == 130
+        assert (len(one.requests), len(other.requests)) == (1, 0)
+
+
+def _extract_two(lake: Lake, *urls: str) -> None:
+    """One after the other."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    extract.PARALLEL_CONNECTORS, loads.PATIENCE, extract.PATIENCE = 1, 60.0, 60.0
+    known = {name: replace(_connector(), name=name) for name in ("acme_app", "other_app")}
+    there = [replace(_connection(url), connector=name) for url, name in zip(urls, known, strict=True)]
+    try:
+        extract.extract(lake.warehouse, there, known, now=NOW)
+    except KeyboardInterrupt:
+        os._exit(130)
+
+
 def _rows_if_any(warehouse: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
     try:
         return warehouse.execute(sql).fetchall()
@@ -479,6 +535,40 @@ def test_a_refused_connection_is_recorded_without_its_key_and_the_others_go_on(l
     assert lake.query("select error, complete_through from landing_acme_app.fetch_log where outcome = 'failed'") == [
         ("GET /events answered 403 (invalid_auth)", None)
     ]
+
+
+@pytest.mark.parametrize(
+    ("listed", "reason"),
+    [
+        (42, "connection 'bad-app': the setting groups 42 is no list: write groups = [42]"),
+        ("42", "connection 'bad-app': the setting groups '42' is no list: write groups = ['42']"),
+        (
+            ["cut.pem"],
+            "connection 'bad-app': a secret or setting is not as acme_app writes it (ValueError); "
+            "`app-usage connectors acme_app` tells how each looks",
+        ),
+    ],
+)
+def test_a_connection_with_a_setting_or_secret_of_another_form_stops_nobody_else(
+    lake: Lake, listed: Any, reason: str
+) -> None:
+    def auth(connection: Connection, session: Any) -> Any:
+        if connection.settings["groups"] == ["cut.pem"]:
+            raise ValueError("could not read a-secret-key-of-acme")
+        return _connector().auth(connection, session)
+
+    stream = replace(_connector().streams[0], path="/groups/{item}", for_each="groups", needs="groups")
+    connector, app = replace(_connector(), auth=auth, streams=(stream,)), App()
+    app.events = [_event(1, NOW - timedelta(hours=2))]
+    with vendor(app) as server:
+        good = _connection(server.url, settings={"groups": ["7"]})
+        bad = replace(good, connection_id="bad-app", settings={"groups": listed})
+        off = replace(good, connection_id="off", settings={"groups": False})
+        report = lake.extract(connector, [bad, good, off])
+        assert {request.path for request in server.requests} == {"/groups/7"}
+    assert report.failures == {("bad-app", "events"): reason}
+    assert _ids(lake) == ["events:acme-app:1"]
+    assert lake.query("select error from landing_acme_app.fetch_log where outcome = 'failed'") == [(reason,)]
 
 
 def test_a_failure_after_successes_states_how_far_the_stream_was_complete(lake: Lake) -> None:
@@ -635,6 +725,21 @@ def test_a_warehouse_that_comes_back_from_a_backup_is_read_on_from_where_it_was(
         file.write_bytes(backup)
         lake.extract(_connector(), _connection(server.url), NOW + timedelta(minutes=20))
     assert _ids(lake) == ["events:acme-app:0", "events:acme-app:1", "events:acme-app:2"]
+
+
+def test_a_clock_that_is_set_back_makes_no_older_cursor_the_newest(lake: Lake) -> None:
+    """A load's id is its time."""
+    app = App()
+    clock = load_package.increasing_precise_time
+    late = mock.patch.object(load_package, "increasing_precise_time", side_effect=lambda: clock() - 3600)
+    with vendor(app) as server:
+        lake.extract(_connector(), _connection(server.url))
+        with late:
+            for hour in range(1, 4):
+                before = len(server.requests)
+                lake.extract(_connector(), _connection(server.url), NOW + timedelta(hours=hour))
+    assert {r.query["from"][:13] for r in server.requests[before:]} == {"2026-01-31T12"}
+    assert lake.query("select count(*) from landing_acme_app._dlt_pipeline_state") == [(1,)]
 
 
 def test_neither_what_has_landed_nor_how_far_it_was_read_before_is_kept_for_ever(lake: Lake) -> None:
