@@ -289,10 +289,10 @@ def check(
     ] = None,
 ) -> None:
     """What the models as they are would change of the tables that the product reads; exit code 1 if it may break."""
-    from ingestion.flow import Flow
+    from ingestion.flow import Flow, Lock
 
     settings = _settings(None, None, None)
-    with _failures():
+    with _failures(), Lock(settings, "check", is_reading=True):
         found = Flow(settings, [], None).check(state)
     for change in found:
         told = "[bold red]breaks[/]" if change.is_break else "      "
@@ -326,9 +326,10 @@ def verify(target: Target = None) -> None:
     """Compare every published row with its mart; exit code 1 and the rows if they differ. Changes nothing."""
     from ingestion.publish import verify as verify_published
 
-    with _flow(_settings(target, None, None), None, "verify") as flow:
-        manifest = flow.settings.target_path / "manifest.json"
-        found = verify_published(manifest, flow.settings.destination(), flow.product_url, flow.settings.pipelines_dir)
+    with _flow(_settings(target, None, None), None, "verify", is_reading=True) as flow:
+        found = verify_published(
+            flow.built_manifest, flow.settings.destination(), flow.product_url, flow.settings.pipelines_dir
+        )
         for difference in found.differences:
             key = ", ".join(f"{name}={value}" for name, value in difference.key.items())
             err.print(escape(f"{difference.table}: {difference.kind}: {key}"), highlight=False)
@@ -369,7 +370,7 @@ def forget(
     connections: Connections = None,
 ) -> None:
     """Delete all that was read, computed and published of a customer that is none any more."""
-    with _flow(_settings(target, now, connections), None, "forget") as flow:
+    with _flow(_settings(target, now, connections), None, "forget", is_reading=not yes) as flow:
         found = flow.held(org)
         for place, tables in (("warehouse", found.warehouse), ("product", found.product)):
             for table, rows in tables.items():
@@ -420,6 +421,7 @@ def status(
     settings = _settings(target, None, None)
     oldest = _seconds(limit, "--limit") if limit else None
     found, missing, unlisted, gone = [], [], set(), set()
+    locked: LockedError | None = None
     with _failures(), prepared(settings, None) as flow:
         shown = status_of_product(flow.product_url)
         # a publish that found nothing to change makes no generation, and proves that the newest one still is right
@@ -435,11 +437,13 @@ def status(
                     ended = {stream.connection_id for stream in found if stream.ended_on}
                     unlisted = {stream.connection_id for stream in found} - ended - listed
         except LockedError as error:
+            locked = error
             err.print(f"[yellow]The streams are not shown: {escape(str(error))}[/]", highlight=False, soft_wrap=True)
     if as_json:
         document = {
-            "streams": [asdict(s) for s in found],
-            "gaps": [asdict(gap) for gap in missing],
+            "streams": None if locked else [asdict(s) for s in found],
+            "gaps": None if locked else [asdict(gap) for gap in missing],
+            "locked": locked and str(locked),
             "published": asdict(shown) | {"proven_at": published_at, "gone_customers": sorted(gone)},
         }
         print(json.dumps(document, default=_as_json, indent=2))
@@ -503,10 +507,10 @@ def truth(
 
 
 @contextmanager
-def _flow(settings: Settings, options: Options | None, command: str) -> Iterator[Flow]:
+def _flow(settings: Settings, options: Options | None, command: str, *, is_reading: bool = False) -> Iterator[Flow]:
     from ingestion.flow import Lock, prepared
 
-    with _failures(), Lock(settings, command), prepared(settings, options) as flow:
+    with _failures(), Lock(settings, command, is_reading=is_reading), prepared(settings, options) as flow:
         yield flow
 
 

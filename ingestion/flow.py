@@ -213,13 +213,18 @@ class Flow:
         """Says what the marts were built from; there while every model and test of the last build is good."""
         return self.settings.target_path / "built.json"
 
+    @property
+    def built_manifest(self) -> Path:
+        """What the last build was made by; dbt's own is of the project as it was last looked at, as by `check`."""
+        return self.settings.target_path / "built_manifest.json"
+
     def _last_build(self) -> dict[str, Any]:
         build = _read(self._built_file)
         inputs = build.get("inputs")
         is_whole = (
             "invocation_id" in build and isinstance(inputs, dict) and inputs.keys() >= {"project", "target", "loads"}
         )
-        return build if is_whole else {}
+        return build if is_whole and self.built_manifest.exists() else {}
 
     def _is_last(self, build: Mapping[str, Any]) -> bool:
         """Whether nobody, such as an analyst's own dbt, has written to the models since."""
@@ -316,6 +321,7 @@ class Flow:
                         if (newest := self.warehouse.newest(column, table)) is not None
                     },
                 }
+                _write(self.built_manifest, (self.settings.target_path / "manifest.json").read_bytes())
                 _write(self._built_file, json.dumps(build).encode())
 
     def publish(
@@ -342,7 +348,7 @@ class Flow:
             )
         with _timed(summary, "publish"):
             summary.generation = publish(
-                manifest=self.settings.target_path / "manifest.json",
+                manifest=self.built_manifest,
                 warehouse=self.settings.destination(),
                 product_url=self.product_url,
                 now=self.settings.now,
@@ -354,7 +360,7 @@ class Flow:
                 reread=reread,
             )
         self.published_state.mkdir(exist_ok=True)
-        _write(self.published_state / "manifest.json", (self.settings.target_path / "manifest.json").read_bytes())
+        _write(self.published_state / "manifest.json", self.built_manifest.read_bytes())
         _write(self.published_state / "at", self.settings.now.isoformat().encode())
 
     def held(self, org: str) -> Held:

@@ -50,24 +50,28 @@ def streams(warehouse: Warehouse) -> list[StreamStatus]:
     """The newest fetch of every stream that was ever read, and how many of its records are still rejected."""
     found: list[StreamStatus] = []
     with warehouse.pipeline("product").sql_client() as client:
+        with_rejects, with_replays = _datasets(client, "rejected_records"), _datasets(client, "replayed_records")
         for dataset in _datasets(client, "fetch_log"):
+            fetches = f"select * from {dataset}.fetch_log where {_has_landed(dataset)}"
             newest = _rows(
                 client,
                 "select connection_id, stream, outcome, complete_through, fetched_at,"
                 " case when outcome = 'ended' then window_start end as ended_on from (select *,"
-                " row_number() over (partition by connection_id, stream order by fetched_at desc, window_start desc)"
-                f" as newest from {dataset}.fetch_log) as fetches where newest = 1 order by connection_id, stream",
+                # of what it noted last: that it failed, else how far it came, else that it was begun
+                " row_number() over (partition by connection_id, stream order by fetched_at desc, _dlt_load_id desc,"
+                " case outcome when 'failed' then 1 when 'reading' then 3 else 2 end, window_start desc nulls last)"
+                f" as newest from ({fetches}) as fetches) as fetches where newest = 1 order by connection_id, stream",
             )
             errors: dict[tuple[str, str], list[str]] = defaultdict(list)
             for connection, stream, error in _rows(
                 client,
                 "select distinct connection_id, stream, error from (select *,"
                 " max(fetched_at) over (partition by connection_id, stream) as newest"
-                f" from {dataset}.fetch_log) as fetches where fetched_at = newest and error is not null"
+                f" from ({fetches}) as fetches) as fetches where fetched_at = newest and error is not null"
                 " order by connection_id, stream, error",
             ):
                 errors[connection, stream].append(error)
-            rejected = _rejected(client, dataset) if dataset in _datasets(client, "rejected_records") else {}
+            rejected = _rejected(client, dataset, with_replays) if dataset in with_rejects else {}
             for connection, stream, outcome, through, at, ended_on in newest:
                 count, reason = rejected.get((connection, stream), (0, None))
                 noted = tuple(errors[connection, stream])
@@ -75,9 +79,16 @@ def streams(warehouse: Warehouse) -> list[StreamStatus]:
     return found
 
 
-def _rejected(client: Any, dataset: str) -> dict[tuple[str, str], tuple[int, str]]:
+def _rejected(client: Any, dataset: str, with_replays: list[str]) -> dict[tuple[str, str], tuple[int, str]]:
     """How many records of a stream are still rejected, and the commonest reason, by connection and stream."""
-    still = f"{dataset}.rejected_records as rejected where true{_still_rejected(client, dataset)}"
+    still = f"{dataset}.rejected_records as rejected where {_has_landed(dataset)}"
+    if dataset in with_replays:
+        still += (
+            f" and not exists (select 1 from {dataset}.replayed_records as replayed"
+            " where replayed.record_hash = rejected.record_hash"
+            " and replayed.connection_id = rejected.connection_id and replayed.stream = rejected.stream"
+            f" and {_has_landed(dataset)})"
+        )
     of_reasons = (
         "select connection_id, stream, reason, row_number() over (partition by connection_id, stream"
         " order by records desc, reason) as place from (select connection_id, stream, reason,"
@@ -129,14 +140,9 @@ def _advice(connection: str, connector: str, first: date, last: date, state: str
     return f"app-usage backfill --connection {connection} --from {begin} --to {end}"
 
 
-def _still_rejected(client: Any, dataset: str) -> str:
-    if dataset not in _datasets(client, "replayed_records"):
-        return ""
-    return (
-        f" and not exists (select 1 from {dataset}.replayed_records as replayed"
-        " where replayed.record_hash = rejected.record_hash"
-        " and replayed.connection_id = rejected.connection_id and replayed.stream = rejected.stream)"
-    )
+def _has_landed(dataset: str) -> str:
+    """Of a row of a dataset: whether its load was completed, and not cut off."""
+    return f"_dlt_load_id in (select load_id from {dataset}._dlt_loads where status = 0)"
 
 
 def _datasets(client: Any, table: str) -> list[str]:

@@ -15,6 +15,7 @@ from errno import ENOSPC
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
+from threading import Event
 from unittest import mock
 
 import psycopg2
@@ -93,11 +94,34 @@ def test_a_second_run_a_moment_later_says_nothing_new_and_writes_no_row(ran: Ran
     assert written(ran.site) == before
 
 
+def test_what_somebody_looks_at_meanwhile_is_not_what_is_published(ran: Ran) -> None:
+    """`check`, of models that were edited, leaves dbt's manifest of those."""
+    (ran.site.home / "target" / "manifest.json").write_text("{}")
+    for command in ("publish", "verify"):
+        done = ran.site.invoke(command)
+        assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("words", [("verify",), ("check",), ("status",), ("forget", "nobody")])
+def test_a_command_that_only_looks_makes_no_run_that_stays_begin_anew(ran: Ran, words: tuple[str, ...]) -> None:
+    """Which distrusts what it knows, and drops its stragglers, where another has changed something."""
+    looked = list[Result]()
+
+    class Pause(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            looked.append(ran.site.invoke(*words))
+            return False
+
+    with Lock(settings_of(ran.site), "run --every 5m") as lock:
+        assert not lock.lend(0, Pause())
+    assert [done.exit_code for done in looked] == [0], looked[0].output
+
+
 def test_a_second_run_at_once_says_who_holds_the_lock(ran: Ran) -> None:
     before = written(ran.site)
     with Lock(settings_of(ran.site), "run --every 5m"):
         refused = ran.site.command("app-usage", "run", *WORLD)
-        told = ran.site.invoke("status")
+        told, for_programs = ran.site.invoke("status"), ran.site.invoke("status", "--json")
     assert refused.returncode == 1
     holder = f"`app-usage run --every 5m` (process {os.getpid()}, since 20"
     assert holder in refused.stderr
@@ -106,6 +130,9 @@ def test_a_second_run_at_once_says_who_holds_the_lock(ran: Ran) -> None:
     assert told.exit_code == 0
     assert holder in told.stderr
     assert "Published generation 00000001" in told.stdout
+    document = json.loads(for_programs.stdout)
+    assert (document["streams"], document["gaps"]) == (None, None), "not that there are none"
+    assert holder in document["locked"]
 
 
 def test_a_lock_is_told_even_if_its_holder_cannot_be_read(tmp_path: Path) -> None:

@@ -265,6 +265,25 @@ def test_stragglers_keep_no_other_stream_of_their_connector_from_being_read(
         stragglers.drop()
 
 
+def test_the_status_of_a_stream_is_how_its_newest_fetch_ended_and_not_how_it_began(
+    lake: Lake, quick_and_slow: QuickAndSlow
+) -> None:
+    """And not what a load tells that was cut off."""
+    _, slow, (there, _), _ = quick_and_slow
+    slow.users = [{"id": "1", "email": "u1"}]
+    stragglers = Stragglers()
+    with _a_pause(slow, before_page=1) as (is_over, sleep):
+        lake.extract(_connector(streams="users"), there, sleep=sleep, stragglers=stragglers)
+        assert [stream.outcome for stream in streams(lake.warehouse)] == ["reading"]
+        is_over.set()
+        lake.extract(_connector(streams="users"), there, sleep=sleep, stragglers=stragglers)
+    lake.query(
+        "insert into landing_acme_app.fetch_log select * replace ('9' as _dlt_load_id, 'failed' as outcome,"
+        " fetched_at + interval 1 hour as fetched_at) from landing_acme_app.fetch_log limit 1"
+    )
+    assert [stream.outcome for stream in streams(lake.warehouse)] == ["complete"]
+
+
 def test_a_straggler_leaves_the_warehouse_alone_between_two_runs(
     lake: Lake, quick_and_slow: QuickAndSlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -292,7 +292,7 @@ def test_a_verification_names_a_column_that_somebody_dropped(world: World, monke
 
 
 def verified_by_command(world: World, monkeypatch: pytest.MonkeyPatch) -> Result:
-    manifest = world.folder / "home" / "target" / "manifest.json"
+    manifest = world.folder / "home" / "target" / "built_manifest.json"
     manifest.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(world.manifest, manifest)
     monkeypatch.setattr(Settings, "destination", lambda settings: dlt.destinations.duckdb(str(world.file)))

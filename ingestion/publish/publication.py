@@ -172,6 +172,7 @@ def publish(
         step("index")
         for mart in marts:
             tables.make_indexes(product, mart)
+            tables.drop_columns(product, mart)
         left = tables.left_behind(product, marts)
     return Generation(
         generation_id=current,

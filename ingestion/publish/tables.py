@@ -144,11 +144,11 @@ def create_delta_table(product: Product, mart: Mart) -> None:
 
 
 def follow_columns(product: Product, mart: Mart) -> list[str]:
-    """Gives a published table the columns and wider types that its mart has got since, and drops what it declares.
+    """Gives a published table the columns and wider types that its mart has got since.
 
     The table is locked for a moment, in which its catalogue changes and no row. Raises PublishError for what would
-    break a reader: a column that is gone, a type that holds less, another key. Returns what nobody had declared, and
-    was put right: a primary key that somebody dropped.
+    break a reader: a column that is gone and not declared as such, a type that holds less, another key. Returns what
+    nobody had declared, and was put right: a primary key that somebody dropped.
     """
     actual = columns_of(product, SCHEMA, mart.name)
     if not actual:
@@ -174,10 +174,10 @@ def follow_columns(product: Product, mart: Mart) -> list[str]:
                 f"{live(mart)}: {column.name} is {actual[column.name]} and would be {column.type}, which may hold "
                 "less or break the product: publish it under another name"
             )
-    dropped = actual.keys() & set(mart.drop) - declared.keys()
-    if readers := views_of(product, live(mart), dropped):
+    unwanted = _unwanted(mart, actual)
+    if readers := views_of(product, live(mart), unwanted):
         raise PublishError(
-            f"{live(mart)}: {_listed(readers)} of the product reads {', '.join(sorted(dropped))}, which is declared "
+            f"{live(mart)}: {_listed(readers)} of the product reads {', '.join(sorted(unwanted))}, which is declared "
             "under meta.publish.drop: change the view first, then publish"
         )
     views = views_of(product, live(mart), [column.name for column in other])
@@ -193,7 +193,7 @@ def follow_columns(product: Product, mart: Mart) -> list[str]:
             "with the narrow one: drop, publish, and make them again"
         )
     # A column that somebody dropped from the table is still in the one beside it.
-    changes = [f"drop column if exists {quoted(name)}" for name in half_done | dropped]
+    changes = [f"drop column if exists {quoted(name)}" for name in half_done]
     added = declared.keys() - actual.keys()
     changes += [f"add column if not exists {quoted(name)} {declared[name].type}" for name in added]
     changes += [f"add column {quoted(column.name + WIDENED)} {column.type}" for column in other]
@@ -211,6 +211,27 @@ def follow_columns(product: Product, mart: Mart) -> list[str]:
     if {name: text or "" for name, text in described} != wanted:
         give_way(lambda: _describe(product, mart))
     return [] if key else [f"{SCHEMA}.{mart.name} lost its primary key"]
+
+
+def drop_columns(product: Product, mart: Mart) -> None:
+    """Drops what the mart declares under meta.publish.drop: last of all, when nothing can stop the publish any more.
+
+    Where the product's own work is in the way, the next publish tries again.
+    """
+    if not mart.drop or not (unwanted := _unwanted(mart, columns_of(product, SCHEMA, mart.name))):
+        return
+    changes = ", ".join(f"drop column if exists {quoted(name)}" for name in unwanted)
+    try:
+        with product.transaction(TABLE_LOCK_TIMEOUT):
+            for table in (live(mart), before(mart)):
+                product.execute(f"alter table {table} {changes}")
+    except DatabaseError as error:
+        if error.sqlstate not in BUSY:
+            raise
+
+
+def _unwanted(mart: Mart, actual: Iterable[str]) -> set[str]:
+    return set(actual) & set(mart.drop) - {column.name for column in mart.columns}
 
 
 def _give_key_back(product: Product, mart: Mart, actual: Container[str]) -> None:
