@@ -152,13 +152,16 @@ def run(
     from ingestion.flow import Lock, prepared
 
     with _failures(), Lock(settings, "run") as lock, prepared(settings, options) as flow:
+
+        def again() -> Exit:
+            return _once(flow, "run", now=None if settings.is_now_given else datetime.now(UTC))
+
         code = _once(flow, "run")
         while pause is None and flow.stragglers.keys and code is not Exit.FAILED:
             left = ", ".join(sorted({connection for connection, _ in flow.stragglers.keys}))
             out.print(f"[dim]goes on with {escape(left)}; if it is ended, the next run does[/]", soft_wrap=True)
             flow.stragglers.wait(STRAGGLERS_WAIT)
-            flow.at(settings.now if settings.is_now_given else datetime.now(UTC))
-            code = max(code, _once(flow, "run"), key=[Exit.DONE, Exit.SOME_CONNECTIONS_FAILED, Exit.FAILED].index)
+            code = max(code, again(), key=[Exit.DONE, Exit.SOME_CONNECTIONS_FAILED, Exit.FAILED].index)
         if pause is None:
             raise typer.Exit(code)
         stop = threading.Event()
@@ -176,9 +179,7 @@ def run(
                 flow.distrust()
             if stop.is_set():
                 raise typer.Exit(code)
-            if not settings.is_now_given:
-                flow.at(datetime.now(UTC))
-            code = _once(flow, "run")
+            code = again()
 
 
 @app.command(epilog="Example: [bold]app-usage extract --connections connections.toml[/]")

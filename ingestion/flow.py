@@ -149,9 +149,16 @@ class Lock:
 class Flow:
     """The steps of a run over one set of connections. Keep it for the next run: it stays warm."""
 
-    def __init__(self, settings: Settings, connections: list[Connection], sandbox: Sandbox | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        connections: list[Connection],
+        sandbox: Sandbox | None,
+        server: PrivatePostgres | None = None,
+    ) -> None:
         self.settings = settings
         self.sandbox = sandbox
+        self.server = server
         self.connections = connections
         self.stragglers = Stragglers()
         self._builder = Builder(settings)
@@ -185,11 +192,16 @@ class Flow:
         self._builder = Builder(self.settings)
         self.__dict__.pop("warehouse", None)
 
-    def run(self, summary: Summary, progress: Progress) -> None:
-        """Extract, build, publish. What was done before an exception is in `summary`.
+    def run(self, summary: Summary, progress: Progress, *, now: datetime | None = None) -> None:
+        """Extract, build, publish, at another time than the run before. What was done before an exception is in
+        `summary`.
 
         Stragglers are waited for by none of these; as long as there are some, to run again takes what they brought.
         """
+        if self.server is not None:
+            self.server.start()  # if somebody has stopped it
+        if now is not None:
+            self.at(now)
         self.extract(summary, progress, stragglers=self.stragglers)
         self.build(summary, progress)
         self.publish(summary, progress)
@@ -424,9 +436,9 @@ def product_database(settings: Settings) -> str:
     """The URL of the product database: the given one, else that of a private Postgres, which is started."""
     if settings.product_db_url is not None:
         return settings.product_db_url
-    private = PrivatePostgres(settings.home / "postgres")
-    private.start()
-    return private.url("product")
+    server = PrivatePostgres(settings.home / "postgres")
+    server.start()
+    return server.url("product")
 
 
 def fill_product(sandbox: Sandbox, url: str) -> dict[str, str]:
@@ -452,20 +464,21 @@ def prepared(settings: Settings, sandbox_options: Options | None) -> Iterator[Fl
             " tell would count as read"
         )
     os.environ["APP_USAGE_HOME"] = str(settings.home)
-    is_private = settings.product_db_url is None
+    has_private_product = settings.product_db_url is None
+    has_private_warehouse = settings.target == "postgres" and "WAREHOUSE_HOST" not in os.environ
+    server = PrivatePostgres(settings.home / "postgres") if has_private_product or has_private_warehouse else None
     settings = replace(settings, product_db_url=product_database(settings))
     product_url = settings.product_db_url or ""
-    if settings.target == "postgres" and "WAREHOUSE_HOST" not in os.environ:
-        private = PrivatePostgres(settings.home / "postgres")
-        private.start()
-        private.url("warehouse")
-        os.environ.update(WAREHOUSE_HOST=str(private.socket_folder), WAREHOUSE_USER=SUPERUSER)
+    if server is not None and has_private_warehouse:
+        server.start()
+        server.url("warehouse")
+        os.environ.update(WAREHOUSE_HOST=str(server.socket_folder), WAREHOUSE_USER=SUPERUSER)
     if settings.connections_file is not None:
-        if is_private:
+        if has_private_product:
             make_missing_tables(product_url)
         connections = read_connections(settings.connections_file, connectors())
         _keep_apart(settings.home, "connections")
-        with closing(Flow(settings, connections, None)) as flow:
+        with closing(Flow(settings, connections, None, server)) as flow:
             yield flow
     elif sandbox_options is None:
         yield Flow(settings, [], None)
@@ -482,7 +495,7 @@ def prepared(settings: Settings, sandbox_options: Options | None) -> Iterator[Fl
                     " connections in .dlt/connections.toml, or give the sandbox another database (see README)"
                 )
             _keep_apart(settings.home, "the sandbox")
-            with closing(Flow(settings, _sandbox_connections(sandbox), sandbox)) as flow:
+            with closing(Flow(settings, _sandbox_connections(sandbox), sandbox, server)) as flow:
                 yield flow
 
 

@@ -11,15 +11,22 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psycopg2
 import pytest
 
 from ingestion import postgres as module
+from ingestion.config import Settings
+from ingestion.connectors.product import read_customers
+from ingestion.flow import Flow, Progress, Summary, prepared
 from ingestion.postgres import PostgresError, PrivatePostgres
+from ingestion.sandbox import Options
+from tests.flow_support import PROJECT
 
 ROOT = os.geteuid() == 0
 
@@ -244,3 +251,18 @@ def test_data_of_another_version_is_said_in_words(server: PrivatePostgres) -> No
     with pytest.raises(PostgresError, match="PostgreSQL 9, which made the data"):
         server.start()
     version.write_text(made_by)
+
+
+def test_a_run_that_stays_starts_its_server_again_where_somebody_stopped_it(folder: Path) -> None:
+    now = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    settings = Settings(PROJECT, folder / "home", "duckdb", now, is_now_given=False)
+    steps = dict.fromkeys(("extract", "build", "publish"), mock.DEFAULT)
+    with prepared(settings, Options(orgs=1, people=2, days=2)) as flow, mock.patch.multiple(Flow, **steps) as done:
+        assert flow.server is not None
+        try:
+            flow.server.stop()
+            flow.run(Summary(), Progress(), now=now + timedelta(hours=1))
+            assert read_customers(flow.product_url) == {"acme"}
+            assert done["extract"].called
+        finally:
+            flow.server.remove()
