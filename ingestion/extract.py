@@ -478,7 +478,8 @@ def _forget_old_states(pipeline: dlt.Pipeline) -> None:
         )
 
 
-# DuckDB's words, among guesses of dlt's.
+# DuckDB's words
+_DAMAGED = re.compile(r"not a valid DuckDB database file|Corrupt database file")
 _HELD = re.compile(r'Could not set lock on file "(.+?)": Conflicting lock is held in (.+?\(PID \d+\))')
 
 
@@ -487,8 +488,14 @@ def _failures(pipeline: dlt.Pipeline) -> Iterator[None]:
     try:
         yield
     except PipelineStepFailed as error:
-        cause = getattr(error.exception, "client_exception", error.exception)  # without the way it took through dlt
-        if held := _HELD.search(str(cause)):
+        # without the way it took through dlt, and what dlt guesses
+        cause = str(getattr(error.exception, "client_exception", error.exception)).split("actual reason given is: ")[-1]
+        if _DAMAGED.search(cause):
+            raise ExtractError(
+                f"the warehouse's file is damaged: {cause}. Put a backup in its place, and it is read on from where"
+                " that was; without one move it away, and the next run reads anew all that the vendors still keep"
+            ) from error
+        if held := _HELD.search(cause):
             raise ExtractError(
                 f"the warehouse {held[1]} is open in another process, {held[2]}: close it there, or end that process,"
                 " and run again: nothing is lost"

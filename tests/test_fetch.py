@@ -746,6 +746,19 @@ def test_a_warehouse_that_comes_back_from_a_backup_is_read_on_from_where_it_was(
     assert _ids(lake) == ["events:acme-app:0", "events:acme-app:1", "events:acme-app:2"]
 
 
+@pytest.mark.parametrize("damage", [slice(0, 4096), slice(3 * 4096, None)])
+def test_a_damaged_warehouse_is_told_with_what_to_do(lake: Lake, damage: slice) -> None:
+    app, file = App(), lake.folder / "warehouse.duckdb"
+    app.events = [_event(1, NOW - timedelta(days=1))]
+    with vendor(app) as server:
+        lake.extract(_connector(), _connection(server.url))
+        content = bytearray(file.read_bytes())
+        content[damage] = bytes(len(content[damage]))
+        file.write_bytes(content)
+        with pytest.raises(ExtractError, match=r"^the warehouse's file is damaged: .*Put a backup in its place"):
+            lake.extract(_connector(), _connection(server.url))
+
+
 def test_a_clock_that_is_set_back_makes_no_older_cursor_the_newest(lake: Lake) -> None:
     """A load's id is its time."""
     app = App()
