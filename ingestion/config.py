@@ -1,7 +1,7 @@
 """Settings of a run: where things are, which warehouse, which product database, and what time it is.
 
 The warehouse is the dbt target: `profiles.yml` is the only place where it is described, and dlt writes where dbt
-reads. Nothing is read from the environment after `Settings.load`.
+reads.
 """
 
 from __future__ import annotations

@@ -74,11 +74,6 @@ class Extracted:
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
     stragglers: list[tuple[str, str]] = field(default_factory=list)
 
-    @property
-    def failed_connections(self) -> list[str]:
-        """Connections of which at least one stream failed."""
-        return sorted({connection for connection, _ in self.failures})
-
 
 @dataclass(frozen=True)
 class Warehouse:

@@ -43,7 +43,7 @@ IN_MEMORY = 16 * 1024 * 1024  # bytes of a file; a larger one waits on the disk
 AHEAD = 4  # files that are brought while one is read: most are small, and each costs a round trip
 SETTLED = timedelta(seconds=2)  # stores tell versions apart by the second; a younger file may still change unseen
 CHUNK = 64 * 1024  # bytes; so much of what is before a damage is lost with it
-PATIENCE = timedelta(minutes=2)  # with a store that does not answer; the library's own is 15
+STORE_TIMEOUT = timedelta(minutes=2)  # with a store that does not answer; the library's own is 15
 MOST_FAILURES = 3  # files in a row that cannot be fetched: then it is the store that fails, and not a file
 
 FILES = pa.schema(
@@ -355,7 +355,7 @@ def _store(place: Place) -> tuple[fs.FileSystem, str]:
             keys = {"access_key": place.access_key_id, "secret_key": place.secret_access_key}
             return fs.S3FileSystem(**keys, **told, region=region), folder
         if url.scheme == "gs":
-            return fs.GcsFileSystem(**told, retry_time_limit=PATIENCE), folder
+            return fs.GcsFileSystem(**told, retry_time_limit=STORE_TIMEOUT), folder
     except (OSError, ValueError) as error:
         raise FetchError(f"cannot reach {place.url}: {_reason(error)}") from error
     raise ConnectionsError(f"{place.url!r} is no place of files: s3://, gs://, file:// and plain paths are")

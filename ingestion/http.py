@@ -35,7 +35,7 @@ from ingestion.connector import Connector, RateLimit
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-ATTEMPTS = 6  # with 1 s doubled each time and jitter: about half a minute, longer than a vendor's restart of one node
+ATTEMPTS = 6  # with 0.5 s doubled each time and jitter: about 17 s, longer than a vendor's restart of one node
 MOST_REPEATS = 3  # of a page in a row; a vendor that does not know the parameter sends its first page for ever
 MOST_EMPTY_PAGES = 100  # in a row; filters leave some, a vendor whose links lead nowhere sends them for ever
 LONGEST_WAIT = 900.0  # seconds; the longest reset seen in a vendor's documentation is 15 minutes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import count
@@ -19,6 +20,7 @@ from xdist.scheduler import LoadScopeScheduling
 from ingestion.build import Builder
 from ingestion.postgres import PrivatePostgres
 from tests.flow_support import PARSES, NewSite, Site, copy_project, parse_once
+from tests.publish_support import World
 
 if TYPE_CHECKING:
     from tests.models_support import Warehouse
@@ -159,3 +161,11 @@ def warehouse(request: pytest.FixtureRequest, new_warehouse: NewWarehouse) -> Wa
 def on_duckdb(new_warehouse: NewWarehouse) -> Warehouse:
     """An empty warehouse, where one engine is enough."""
     return new_warehouse("duckdb")
+
+
+@pytest.fixture
+def world(tmp_path: Path, product_server: PrivatePostgres) -> Iterator[World]:
+    """Marts by hand, and a product database of its own to publish them to."""
+    made = World(tmp_path, product_server.url(f"product_{time.time_ns()}"))
+    yield made
+    made.warehouse.close()

@@ -25,9 +25,8 @@ from dbt.contracts.graph.manifest import Manifest
 
 from ingestion.build import stamp_of
 from ingestion.dbt_speed import spare_dbt_idle_work
-from tests.flow_support import parsed_once
+from tests.flow_support import PROJECT, parsed_once
 
-PROJECT = Path(__file__).resolve().parent.parent
 EVENT_STREAMS = {
     "zoom": ("activities",),
     "okta": ("system_log",),

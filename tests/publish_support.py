@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import duckdb
 import psycopg2
 
 from ingestion.publish import Generation, publish
+from tests.support import NOW
 
-NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 USAGE = {
     "org_id": "varchar(1024)",
     "person_id": "text",

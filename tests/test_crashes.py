@@ -12,7 +12,7 @@ import resource
 import shutil
 import signal
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -26,9 +26,9 @@ from ingestion.flow import FlowErrors, Progress
 from ingestion.http import PageClient
 from ingestion.sandbox import Options
 from tests.flow_support import Keyed, NewSite, Rows, Site, differences, recounted, run
+from tests.support import NOW
 
 pytestmark = pytest.mark.stress
-NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 BEFORE = NOW - timedelta(days=9)
 WORLD = Options(orgs=2, people=10, start=date(2026, 1, 2))
 

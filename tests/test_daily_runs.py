@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import pytest
 
@@ -12,10 +12,10 @@ from ingestion.flow import Progress, Summary
 from ingestion.sandbox import Options
 from tests.flow_support import NewSite, differences, recounted, run, sandbox_of
 from tests.models_support import AS_TOLD
+from tests.support import NOW
 
 pytestmark = pytest.mark.stress
 RUNS = 20
-NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WORLD = Options(orgs=1, people=12, start=date(2025, 12, 22))
 # What these tell of a day is what listings said by then: who reads them daily knows when something changed. And one run
 # restates nothing.

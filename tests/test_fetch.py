@@ -549,7 +549,7 @@ def test_a_refused_connection_is_recorded_without_its_key_and_the_others_go_on(l
         other = Connection("bad-app", "bad", "acme_app", broken.url, datetime(2026, 1, 25, tzinfo=UTC))
         report = lake.extract(_connector(), [other, _connection(server.url)])
         assert len(broken.requests) == 1, "a 403 is final and must not be retried"
-    assert report.failed_connections == ["bad-app"]
+    assert report.failures.keys() == {("bad-app", "events")}
     assert _ids(lake) == ["events:acme-app:1"]
     assert lake.query("select error, complete_through from landing_acme_app.fetch_log where outcome = 'failed'") == [
         ("GET /events answered 403 (invalid_auth)", None)
@@ -653,7 +653,7 @@ def test_a_listing_that_breaks_off_proves_nobody_gone(lake: Lake) -> None:
         app.users[0]["email"] = "new@acme.com"
         app.before_page = lambda number: Answer({}, status=404) if server.requests[-1].query.get("cursor") else None
         report = lake.extract(_connector(streams="users"), _connection(server.url), NOW + timedelta(hours=1))
-    assert report.failed_connections == ["acme-app"]
+    assert report.failures.keys() == {("acme-app", "users")}
     later = (
         "select record_id, is_gone, is_complete_listing from landing_acme_app.users"
         " where fetched_at > '2026-01-31 12:00'"

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,7 @@ import yaml
 from ingestion.build import Builder
 from ingestion.config import Settings
 from tests.flow_support import FIXTURES, PROJECT, NewSite, Site, copy_project, run
-from tests.support import Answer, Request, vendor
-
-NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+from tests.support import NOW, Answer, Request, vendor
 
 
 def view(number: int, at: str, action: str, reader: str) -> dict[str, Any]:

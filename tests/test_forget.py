@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg2
@@ -15,8 +15,8 @@ from ingestion.build import Builder, BuildError
 from ingestion.connectors.product import TABLES
 from ingestion.sandbox import Options
 from tests.flow_support import VENDORS, NewSite, Site
+from tests.support import NOW
 
-NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WORLD = Options(orgs=2, people=8, days=40)
 
 

@@ -16,8 +16,6 @@ from ingestion.postgres import PrivatePostgres
 from ingestion.publish import PublishError
 from tests.publish_support import NOW, World, wait_until
 
-pytest_plugins = ["tests.publish_fixtures"]
-
 
 def test_a_first_publish_makes_the_tables_that_the_marts_declare(world: World) -> None:
     generation = world.publish()

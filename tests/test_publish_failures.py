@@ -23,7 +23,6 @@ from ingestion.publish import PublishError, publish
 from tests.publish_support import DAILY, NOW, World, run, wait_until
 
 pytestmark = pytest.mark.stress
-pytest_plugins = ["tests.publish_fixtures"]
 
 # The steps of a publish between which it may die with something done and something not, in order.
 STEPS = [

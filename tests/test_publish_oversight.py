@@ -20,8 +20,6 @@ from ingestion.publish.comparison import SHARDS, shard_of
 from ingestion.terminal import _print_generation, out
 from tests.publish_support import NOW, World
 
-pytest_plugins = ["tests.publish_fixtures"]
-
 
 def command(world: World, *words: str, **environment: str) -> Result:
     """`app-usage` over the two marts, an hour after they were published."""

@@ -25,8 +25,6 @@ from ingestion.publish.guards import put_back
 from ingestion.publish.product import Product
 from tests.publish_support import World, run
 
-pytest_plugins = ["tests.publish_fixtures"]
-
 
 @contextmanager
 def logged_in(world: World, role: str) -> Iterator[Connection]:

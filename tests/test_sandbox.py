@@ -33,8 +33,8 @@ from ingestion.postgres import PrivatePostgres
 from ingestion.sandbox import Options, Response, Sandbox, TrueEvent, Truth
 from ingestion.sandbox.product import FILLED, MARK, NOT_OURS, product_rows
 from ingestion.sandbox.vendors import vendor_classes
+from tests.support import NOW
 
-NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SMALL = Options(people=10, days=40, start=date(2025, 12, 22))
 SCOPES = ("admin.reports.audit.readonly", "admin.directory.user.readonly", "apps.licensing")
 RARE = {"okta": timedelta(days=1), "slack": timedelta(days=1)}

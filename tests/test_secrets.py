@@ -7,7 +7,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,8 +15,8 @@ import duckdb
 
 from ingestion.sandbox import Options, Sandbox
 from tests.flow_support import NewSite, Site
+from tests.support import NOW
 
-NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 # Errors are where secrets get out.
 WORLD = Options(orgs=2, people=5, start=date(2026, 1, 10), faults={"acme-zoom": "revoked", "globex-okta": "revoked"})
 PRODUCT_PASSWORD, WAREHOUSE_PASSWORD = "pw-of-the-product-7f3a9c", "pw-of-the-warehouse-51be02"

@@ -20,7 +20,7 @@ from ingestion.publish.product import (
     names,
     quoted,
 )
-from ingestion.publish.views import View, set_aside, views_of
+from ingestion.publish.views import View, taken_away, views_of
 
 # An index that is made concurrently waits for old transactions without holding anybody up.
 INDEX_TIMEOUT = "10s"
@@ -307,7 +307,7 @@ def _widen(product: Product, mart: Mart, columns: Sequence[Column], views: list[
     )
 
     def swap() -> None:
-        with product.transaction(TABLE_LOCK_TIMEOUT), set_aside(product, views):
+        with product.transaction(TABLE_LOCK_TIMEOUT), taken_away(product, views):
             for column in columns:
                 name, wide = quoted(column.name), quoted(column.name + WIDENED)
                 product.execute(f"alter table {live(mart)} drop column {name}")

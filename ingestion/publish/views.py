@@ -75,7 +75,7 @@ def views_of(product: Product, table: str, columns: Iterable[str]) -> list[View]
 
 
 @contextmanager
-def set_aside(product: Product, views: list[View]) -> Iterator[None]:
+def taken_away(product: Product, views: list[View]) -> Iterator[None]:
     """In a transaction: takes restorable views away, and makes them again at the end."""
     if not views:
         yield
