@@ -370,6 +370,12 @@
 {%- endmacro %}
 
 
+{# Whether an account can be logged in to: of many, vendors say no more than that they have it. #}
+{% macro can_log_in(accounts) -%}
+    not coalesce({{ accounts }}.is_gone or {{ accounts }}.account_status in ('suspended', 'deprovisioned'), false)
+{%- endmacro %}
+
+
 {# The states of a seat; it is in the first one that fits. #}
 {% macro seat_states() %}
     {{ return([

@@ -95,12 +95,7 @@ shown as (
             )
         ) as first_seen_on,
         min({{ local_date(access_at, 'access_zones.time_zone') }}) as access_from,
-        sum(
-            case
-                when accounts.is_gone or accounts.account_status in ('suspended', 'deprovisioned') then 0
-                else 1
-            end
-        ) as open_account_count,
+        sum(case when {{ can_log_in('accounts') }} then 1 else 0 end) as open_account_count,
         -- an attempt to log in is no use
         sum(
             case

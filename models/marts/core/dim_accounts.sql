@@ -156,10 +156,7 @@ ranked_logins as (
         row_number() over (
             partition by logins.org_id, logins.app_id, lower(trim(logins.user_name))
             order by
-                case
-                    when logins.is_gone or logins.account_status in ('suspended', 'deprovisioned') then 1
-                    else 0
-                end asc,
+                case when {{ can_log_in('logins') }} then 0 else 1 end asc,
                 logins.valid_from desc nulls last,
                 owners.person_id asc
         ) as login_rank

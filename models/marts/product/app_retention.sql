@@ -225,8 +225,7 @@ able as (
             and gone.block_ended_at > account_states.valid_from
             and gone.block_ended_at <= coalesce(account_states.valid_to, gone.block_ended_at)
     where
-        not account_states.is_gone
-        and account_states.account_status not in ('suspended', 'deprovisioned')
+        {{ can_log_in('account_states') }}
         -- what a connection listed that has ended proves no access
         and (account_states.ended_on > gone.block_start_date + 27 or account_states.ended_on is null)
 

@@ -135,7 +135,7 @@ left_open as (
         accounts.stream,
         leavers.overdue_at,
         case
-            when accounts.account_status = 'active' then 2
+            when {{ can_log_in('accounts') }} then 2
             when seats.record_id is not null and not leavers.is_suspended_expected then 3
         end as severity
     from accounts
