@@ -1,4 +1,3 @@
--- depends_on: {{ ref('int_fetches') }}, by which the snapshot of this model tells the time
 with
 
 app_states as (
@@ -7,20 +6,36 @@ app_states as (
 
 ),
 
+app_state_versions as (
+
+    select * from {{ ref('app_states_snapshot') }}
+
+),
+
+listed as (
+
+    select distinct
+        org_id,
+        app_id
+    from app_states
+
+),
+
+-- where the product has put what is decided for a day to come in its place, the last decision stays in force
 ranked as (
 
     select
-        org_id,
-        app_id,
-        app_state,
-        changed_at,
-        row_number() over (partition by org_id, app_id order by changed_at desc nulls last, app_state asc) as recency
-    from app_states
-    where
-        org_id is not null
-        and app_id is not null
-        -- what is decided for a day to come is not so yet
-        and (changed_at <= {{ now() }} or changed_at is null)
+        app_state_versions.org_id,
+        app_state_versions.app_id,
+        app_state_versions.app_state,
+        app_state_versions.changed_at,
+        row_number() over (
+            partition by app_state_versions.org_id, app_state_versions.app_id
+            order by app_state_versions.dbt_valid_to desc nulls first, app_state_versions.dbt_valid_from desc
+        ) as recency
+    from app_state_versions
+    inner join listed
+        on app_state_versions.org_id = listed.org_id and app_state_versions.app_id = listed.app_id
 
 ),
 
