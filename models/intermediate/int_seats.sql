@@ -81,9 +81,11 @@ seats as (
         holders.*,
         case
             when
-                lag(valid_to) over (
-                    partition by connection_id, stream, record_id, license_key order by valid_from
-                ) = valid_from
+                max(coalesce(valid_to, cast('9999-12-31' as timestamp))) over (
+                    partition by connection_id, stream, app_id, account_id, license_key
+                    order by valid_from, record_id
+                    rows between unbounded preceding and 1 preceding
+                ) >= valid_from
                 then 0
             else 1
         end as begins
@@ -92,14 +94,15 @@ seats as (
 
 ),
 
--- an account changes while it holds its licence: the licence was assigned before the first of these states
+-- an account changes while it holds its licence, and so does its record where that is named by an e-mail: the licence was
+-- assigned before the first of these states
 held as (
 
     select
         seats.*,
         sum(begins) over (
-            partition by connection_id, stream, record_id, license_key
-            order by valid_from
+            partition by connection_id, stream, app_id, account_id, license_key
+            order by valid_from, record_id
             rows between unbounded preceding and current row
         ) as holding
     from seats
@@ -110,7 +113,9 @@ assigned as (
 
     select
         held.*,
-        min(valid_from) over (partition by connection_id, stream, record_id, license_key, holding) as holding_from
+        min(valid_from) over (
+            partition by connection_id, stream, app_id, account_id, license_key, holding
+        ) as holding_from
     from held
 
 ),
