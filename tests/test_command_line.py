@@ -479,6 +479,11 @@ def test_the_docs_show_a_table_and_its_feature_in_a_browser_and_ask_nobody_else(
         pytest.skip("no Chromium on this machine")
     generated = ran.site.command("dbt", "docs", "generate")
     assert "Catalog written" in generated.stdout, generated.stdout + generated.stderr
+    manifest = json.loads((ran.site.home / "published" / "manifest.json").read_text())
+    texts = [path.read_text(encoding="utf-8") for path in (PROJECT / "models").rglob("*.md")]
+    linked = {linked for text in texts for linked in re.findall(r"#!/\w+/([\w.]+)", text)}
+    assert linked
+    assert linked - manifest["nodes"].keys() - manifest["sources"].keys() - manifest["exposures"].keys() == set()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
