@@ -210,6 +210,27 @@ def test_what_breaks_no_rule_is_counted_beside_contracts_that_do(on_duckdb: Ware
     assert left == [("ann", None), ("bo", ever), ("cy", date(2030, 12, 31))]
 
 
+def test_a_contract_whose_licence_the_vendor_calls_otherwise_is_named_and_no_waste(on_duckdb: Warehouse) -> None:
+    at = "2026-01-20 12:00"
+    product(on_duckdb, "p1", contract("acme", "google_workspace", "Our plan", 2, "120.00"))
+    on_duckdb.land(
+        "google_workspace",
+        "g1",
+        listing(at, [user("ann", at), user("bo", at)], [held("ann", at), held("bo", at, "Vault")]),
+    )
+    results = on_duckdb.build(of="license_utilization", tests=True)
+    warned = {result.node.name: result.failures for result in results if result.status == "warn"}
+    assert warned == {"assert_a_contract_names_a_listed_licence": 2}
+    assert on_duckdb.rows(
+        "analytics.license_utilization",
+        *("license_name", "purchased", "assigned", "unassigned", "potential_annual_savings", "usage_known"),
+    ) == [
+        (PLAN, None, 1, None, None, True),
+        ("Our plan", 2, None, None, None, False),
+        ("Vault", None, 1, None, None, True),
+    ]
+
+
 def test_a_first_listing_that_breaks_off_makes_nobody_new_to_the_next_one(on_duckdb: Warehouse) -> None:
     """bo, whom only the second listing shows, was there before it as ann was; cy is new to the third."""
     product(on_duckdb, "p1", contract("acme", "google_workspace", PLAN, 4, "365.00"))

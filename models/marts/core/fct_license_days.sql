@@ -207,6 +207,40 @@ unlisted_seats as (
 
 ),
 
+listed_licenses as (
+
+    select distinct
+        org_id,
+        app_id,
+        {{ normalized_name('license_name') }} as license_key
+    from account_states
+    where license_name is not null
+    union
+    select distinct
+        org_id,
+        app_id,
+        {{ normalized_name('license_name') }} as license_key
+    from seats
+
+),
+
+unbought_days as (
+
+    select distinct
+        seat_counts.org_id,
+        seat_counts.app_id,
+        seat_counts.license_date
+    from seat_counts
+    left join contract_days
+        on
+            seat_counts.org_id = contract_days.org_id
+            and seat_counts.app_id = contract_days.app_id
+            and seat_counts.license_key = contract_days.license_key
+            and seat_counts.license_date = contract_days.license_date
+    where contract_days.org_id is null
+
+),
+
 published_names as (
 
     select distinct
@@ -255,6 +289,8 @@ joined as (
             when
                 apps_with_seats.app_id is not null
                 and (license_days.license_date < unlisted_seats.ended_on or unlisted_seats.ended_on is null)
+                -- of a name that no listing has ever had, seats of another name may be the ones that were bought
+                and (listed_licenses.app_id is not null or unbought_days.app_id is null)
                 then coalesce(seat_counts.{{ count }}, 0)
         end as {{ count }},
         {%- endfor %}
@@ -287,6 +323,16 @@ joined as (
         on license_days.org_id = apps_with_seats.org_id and license_days.app_id = apps_with_seats.app_id
     left join unlisted_seats
         on license_days.org_id = unlisted_seats.org_id and license_days.app_id = unlisted_seats.app_id
+    left join listed_licenses
+        on
+            license_days.org_id = listed_licenses.org_id
+            and license_days.app_id = listed_licenses.app_id
+            and license_days.license_key = listed_licenses.license_key
+    left join unbought_days
+        on
+            license_days.org_id = unbought_days.org_id
+            and license_days.app_id = unbought_days.app_id
+            and license_days.license_date = unbought_days.license_date
 
 ),
 
