@@ -322,6 +322,20 @@ def test_what_an_identity_provider_showed_is_told_by_others_once_it_has_ended(on
     assert known() == {("ann", "zoom"): (True, 3, True, through), ("bob", "figma"): (True, 2, True, through)}
 
 
+def test_who_came_after_the_first_listing_is_new_where_no_vendor_says_so(on_duckdb: Warehouse) -> None:
+    """bob is listed since the 25th, and by another name since the 30th; nobody says when any account was made."""
+    land_people(on_duckdb, employee("acme", "ann"), employee("acme", "bob", alias_emails='["bo@acme.com"]'))
+    listings = {"2026-01-05": "ann@acme.com", "2026-01-25": "bo@acme.com", "2026-01-30": "bob@acme.com"}
+    for day, email in listings.items():
+        at = f"{day} 20:00"
+        user = google_user(*GOOGLE, email, created=START, fetched=at, account_id=email[:2], record_id=email[:2])
+        land_logins(on_duckdb, day, at, users=[{**user, "created_at": None}])
+    land_logins(on_duckdb, "now", "2026-02-01 20:00")
+    on_duckdb.build(of="user_app_usage")
+    bands = on_duckdb.rows("analytics.user_app_usage", "person_id", "usage_band", "is_never_used")
+    assert bands == [("ann", "not_used", False), ("bob", "new", True)]
+
+
 def test_days_that_are_over_are_left_as_they_are(on_duckdb: Warehouse) -> None:
     """A use of yesterday costs the newest days and not the years before them."""
     land_silent_zoom(on_duckdb)

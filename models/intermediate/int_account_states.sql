@@ -33,6 +33,9 @@ placed as (
         accounts.*,
         {{ app_id('accounts.app_name', 'app_names.app_id') }} as app_id,
         {{ is_own_listing('accounts') }} as is_own_listing,
+        min(accounts.valid_from) over (
+            partition by accounts.connection_id, accounts.stream, accounts.account_id, accounts.app_name
+        ) as first_listed_at,
         ended.ended_on
     from accounts
     left join ended

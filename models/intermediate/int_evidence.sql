@@ -72,6 +72,7 @@ shown as (
         'events' as shown_by,
         min(usage.first_seen_on) as first_seen_on,
         cast(null as date) as access_from,
+        cast(null as date) as listed_from,
         cast(null as bigint) as open_account_count,
         cast(null as bigint) as used_account_count
     from usage
@@ -95,6 +96,7 @@ shown as (
             )
         ) as first_seen_on,
         min({{ local_date(access_at, 'access_zones.time_zone') }}) as access_from,
+        min({{ local_date('accounts.first_listed_at', 'listed_zones.time_zone') }}) as listed_from,
         sum(case when {{ can_log_in('accounts') }} then 1 else 0 end) as open_account_count,
         -- an attempt to log in is no use
         sum(
@@ -106,6 +108,7 @@ shown as (
     from accounts
     {{ join_time_zone('first_zones', 'accounts.org_id', 'accounts.created_at') }}
     {{ join_time_zone('access_zones', 'accounts.org_id', access_at) }}
+    {{ join_time_zone('listed_zones', 'accounts.org_id', 'accounts.first_listed_at') }}
     left join histories
         on accounts.connection_id = histories.connection_id
     left join listings
@@ -127,6 +130,7 @@ evidence as (
         shown.shown_by,
         min(shown.first_seen_on) as first_seen_on,
         min(shown.access_from) as access_from,
+        min(shown.listed_from) as listed_from,
         cast(sum(shown.open_account_count) as bigint) as open_account_count,
         cast(sum(shown.used_account_count) as bigint) as used_account_count
     from shown

@@ -48,6 +48,7 @@ judged_evidence as (
         evidence.connector,
         evidence.connection_id,
         evidence.access_from,
+        evidence.listed_from,
         -- an account that a connection listed which has ended: nobody knows, and no access where nothing else shows it
         case
             when evidence.open_account_count > 0 and app_sources.ended_on is not null
@@ -111,7 +112,10 @@ person_apps as (
         app_id,
         person_id,
         min(person_class) as person_class,
-        min(access_from) as access_from,
+        -- where nobody says, whom no first listing knew came with the one that did
+        coalesce(
+            min(access_from), case when min(listed_from) > cast('2000-01-01' as date) then min(listed_from) end
+        ) as access_from,
         max(starts_on) as history_from,
         count(distinct case when starts_on is not null and is_heard then connection_id end) as source_count,
         coalesce(min(case when is_heard then known_through end), cast('2000-01-01' as date)) as known_through,

@@ -94,7 +94,7 @@ seats as (
 
 ),
 
--- an account changes while it holds its licence, and so does its record where that is named by an e-mail: the licence was
+-- an account changes while it holds its licence, and its record does where that is named by an e-mail: the licence was
 -- assigned before the first of these states
 held as (
 
