@@ -588,7 +588,8 @@ class Recount:
             active = [len(people) for people in self._last_days(org_id, app_id, as_of, 30)]
             average = sum(active) / users if users else None
             target = self._target_group(org_id, app_id)
-            headcount = sum(_is_at_work(person, as_of) for person in target.values())
+            is_told = any(org == org_id for org, _ in self._people)
+            headcount = sum(_is_at_work(person, as_of) for person in target.values()) if is_told else None
             targeted = len(set().union(*self._last_days(org_id, app_id, as_of, 30)) & target.keys())
             targeted_users = None if users is None else targeted
             earlier = daily.get((org_id, app_id, as_of - BLOCK), {}).get("mau_28")
@@ -600,7 +601,9 @@ class Recount:
                 "category": catalog[app_id]["category"],
                 **row,
                 "avg_active_days_30": average,
-                "usage_band": self._app_band(users, average, (as_of - self.first_seen[org_id, app_id]).days + 1),
+                "usage_band": self._app_band(
+                    users if is_told else None, average, (as_of - self.first_seen[org_id, app_id]).days + 1
+                ),
                 "adoption_rate": min(1.0, targeted / headcount) if users is not None and headcount else None,
                 "target_headcount": headcount,
                 "target_users_30": targeted_users,
@@ -609,7 +612,7 @@ class Recount:
                 "trend_break": "short_history" if is_short else None,
                 **self._cost(org_id, app_id, as_of, users),
                 "wau_slope": self._slope(org_id, app_id, as_of) if is_known else None,
-                "is_small": headcount < 5 or (mau is not None and mau < 5),
+                "is_small": (headcount is not None and headcount < 5) or (mau is not None and mau < 5),
                 "usage_known": is_known,
                 "unknown_reason": (None if users is not None else "incomplete_window") if is_known else "source_silent",
                 "is_partial": day.get("is_partial", True),

@@ -68,6 +68,15 @@ headcounts as (
 
 ),
 
+-- a customer that has told of nobody has not told that there is nobody
+staffed as (
+
+    select distinct org_id
+    from people
+    where person_class = 'human'
+
+),
+
 targeted as (
 
     select
@@ -114,9 +123,14 @@ final as (
     select
         apps.org_id,
         apps.app_id,
-        cast(coalesce(targeted.headcount, headcounts.headcount, 0) as bigint) as headcount,
+        cast(
+            case when staffed.org_id is not null then coalesce(targeted.headcount, headcounts.headcount, 0) end
+            as bigint
+        ) as headcount,
         case when targeted.app_id is not null then coalesce(targeted_users.user_count, 0) end as user_count_30
     from apps
+    left join staffed
+        on apps.org_id = staffed.org_id
     left join headcounts
         on apps.org_id = headcounts.org_id and apps.as_of_date = headcounts.as_of_date
     left join targeted

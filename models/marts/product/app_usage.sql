@@ -183,6 +183,7 @@ banded as (
         case
             when compared.mau_30 is null then 'unknown'
             when compared.mau_30 > 0 then coalesce(own_bands.usage_band, usage_bands.usage_band)
+            when compared.headcount is null then 'unknown'
             when compared.is_new then 'new'
             else 'not_used'
         end as usage_band
