@@ -116,6 +116,7 @@ person_apps as (
         coalesce(
             min(access_from), case when min(listed_from) > cast('2000-01-01' as date) then min(listed_from) end
         ) as access_from,
+        min(access_from) is null as is_access_inferred,
         max(starts_on) as history_from,
         count(distinct case when starts_on is not null and is_heard then connection_id end) as source_count,
         coalesce(min(case when is_heard then known_through end), cast('2000-01-01' as date)) as known_through,
@@ -137,6 +138,7 @@ final as (
         person_apps.person_class,
         sources.sources,
         person_apps.access_from,
+        person_apps.is_access_inferred,
         person_apps.history_from,
         person_apps.source_count,
         person_apps.known_through,

@@ -143,6 +143,7 @@ joined as (
         person_apps.has_access,
         person_apps.is_stated_used,
         person_apps.access_from,
+        person_apps.is_access_inferred,
         person_apps.history_from,
         person_apps.source_count,
         apps.restate_days,
@@ -265,7 +266,10 @@ final as (
             when known_first_date < access_from then 0
             when not is_censored then cast({{ days_between('access_from', 'known_first_date') }} as bigint)
         end as activation_lag_days,
-        known_first_date < access_from as is_used_before_access,
+        -- a listing that broke down for a while tells of a new account late
+        case
+            when known_first_date >= access_from or not is_access_inferred then known_first_date < access_from
+        end as is_used_before_access,
         {%- for days in [7, 28, 30, 90] %}
         case when is_known_{{ days }} then cast(active_days_{{ days }} as bigint) end as active_days_{{ days }},
         {%- endfor %}
