@@ -72,7 +72,7 @@ class LicenseRecount(Recount):
         found = {}
         for org_id, app_id in {(account.org_id, account.app_id) for account in self.truth.accounts}:
             as_of = self._last_day(org_id, app_id)
-            last = list(self._contracts(org_id, app_id, as_of))
+            last = list(self._contracts(org_id, app_id, self._last_contracted(org_id, app_id, as_of)))
             only: dict[date, str | None] = {}
             for day in (as_of.replace(day=n) for n in range(1, as_of.day + 1)):
                 bought = list(self._contracts(org_id, app_id, day))
@@ -81,6 +81,12 @@ class LicenseRecount(Recount):
             named = {row["license_name"] for row in rows if (row["org_id"], row["app_id"]) == (org_id, app_id)}
             found[org_id, app_id] = (named, only)
         return found
+
+    def _last_contracted(self, org_id: str, app_id: str, day: date) -> date:
+        """The day, or the last one before it on which any contract was in force."""
+        rows = self.truth.product["app_contracts"]
+        begun = [row for row in rows if (row["org_id"], row["app_id"]) == (org_id, app_id) and row["starts_on"] <= day]
+        return max((min(row["ends_on"] or day, day) for row in begun), default=day)
 
     def _own_apps(self, org_id: str) -> set[str]:
         return {account.app_id for account in self.truth.accounts if account.org_id == org_id and is_own(account)}

@@ -191,6 +191,23 @@ followed as (
 
 ),
 
+-- what lapses without a successor takes no seat with it: its name stays
+contracted as (
+
+    select
+        contracts.org_id,
+        contracts.app_id,
+        max(
+            case when contracts.ends_on < apps.as_of_date then contracts.ends_on else apps.as_of_date end
+        ) as last_contracted_on
+    from contracts
+    inner join apps
+        on contracts.org_id = apps.org_id and contracts.app_id = apps.app_id
+    where contracts.starts_on <= apps.as_of_date
+    group by 1, 2
+
+),
+
 -- a licence goes by the contract's name; where one is bought and one is held they are the same, whatever it is called
 contract_names as (
 
@@ -201,14 +218,14 @@ contract_names as (
         min(contracts.published_name) as license_name,
         max(case
             when
-                contracts.starts_on <= apps.as_of_date
-                and (contracts.ends_on >= apps.as_of_date or contracts.ends_on is null)
+                contracts.starts_on <= contracted.last_contracted_on
+                and (contracts.ends_on >= contracted.last_contracted_on or contracts.ends_on is null)
                 then 1
             else 0
         end) as is_in_force
     from contracts
-    inner join apps
-        on contracts.org_id = apps.org_id and contracts.app_id = apps.app_id
+    left join contracted
+        on contracts.org_id = contracted.org_id and contracts.app_id = contracted.app_id
     group by 1, 2, 3
 
 ),
