@@ -7,6 +7,7 @@ its connections in dlt's schemas, and what an engine leaves in the free space of
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,9 +113,10 @@ def erase(warehouse: Warehouse, manifest: Mapping[str, Any], org: str) -> None:
 
 
 def forget_copies(pipelines_dir: Path) -> None:
-    """The publisher's copy of what is published, which the next publish makes anew."""
+    """The publisher's copies of what is published, which the next publish makes anew."""
     for file in pipelines_dir.glob("published.duckdb*"):
         file.unlink()
+    shutil.rmtree(pipelines_dir / "marts", ignore_errors=True)
 
 
 def _relations(manifest: Mapping[str, Any]) -> Iterator[Any]:

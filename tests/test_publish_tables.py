@@ -689,8 +689,12 @@ def test_any_engine_publishes_the_same_rows(world: World, product_server: Privat
     assert not world.publish().changed
     world.change("update analytics.usage set active_days = 99 where person_id = 'person7'")
     copy_over()
+    copies = world.folder / "pipelines" / "marts"
+    copies.mkdir()
+    (copies / "marts.duckdb").write_text("what a publish has left that was killed")
     assert world.publish(warehouse=destination).rows_upserted == 1
     assert world.is_equal()
+    assert not copies.exists()
 
 
 LOSSES = {

@@ -9,9 +9,9 @@ its part of one scan of the mart, and nothing in the product.
 
 import json
 import re
-import tempfile
+import shutil
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -318,24 +318,24 @@ class Comparison:
 
 @contextmanager
 def open_comparison(warehouse: Destination[Any, Any], marts: Iterable[Mart], copy: Path) -> Iterator[Comparison]:
-    """Opens the warehouse, whatever engine it is; others than DuckDB are read in full, into a temporary file.
+    """Opens the warehouse, whatever engine it is; others than DuckDB are read in full, into a file beside `copy`.
 
     `copy`: a DuckDB file with the keys and hashes of what is published, which spares reading that again. It is
     checked against the ledger whenever it is used, so it may be lost, old, or of another product database.
     """
     marts = list(marts)
-    schema = marts[0].schema
-    with (
-        dlt.dataset(warehouse, schema, schema=dlt.Schema("marts")) as dataset,
-        tempfile.TemporaryDirectory(prefix="app-usage-publish-") as folder,
-    ):
+    schema, folder = marts[0].schema, copy.with_name("marts")
+    with dlt.dataset(warehouse, schema, schema=dlt.Schema("marts")) as dataset, ExitStack() as at_the_end:
+        shutil.rmtree(folder, ignore_errors=True)  # who was killed left all of the marts there
         client = dataset.sql_client
         relations = {mart.name: f"{quoted(mart.schema)}.{quoted(mart.name)}" for mart in marts}
         if isinstance(client.native_connection, duckdb.DuckDBPyConnection):
             # A cursor is a session of its own: its settings and temporary tables are not the owner's.
             connection = client.native_connection.cursor()
         else:
-            connection = duckdb.connect(str(Path(folder) / "marts.duckdb"))
+            folder.mkdir(parents=True)
+            at_the_end.callback(shutil.rmtree, folder, ignore_errors=True)
+            connection = duckdb.connect(str(folder / "marts.duckdb"))
             connection.execute("set TimeZone = 'UTC'")
             for mart in marts:
                 with _stream(client, mart) as rows:
