@@ -30,9 +30,9 @@ person_emails as (
 
 ),
 
-forgotten as (
+former_emails as (
 
-    select * from {{ ref('int_forgotten_people') }}
+    select * from {{ ref('int_former_emails') }}
 
 ),
 
@@ -121,7 +121,7 @@ ranked as (
 
 ),
 
--- whose an address is, or was before the product deleted its owner
+-- whose an address is, or was before the product renamed or deleted its owner
 owners as (
 
     select
@@ -134,11 +134,11 @@ owners as (
     select distinct
         keys.org_id,
         keys.user_email,
-        forgotten.person_id,
-        forgotten.matched_by
+        former_emails.person_id,
+        former_emails.matched_by
     from keys
-    inner join forgotten
-        on keys.org_id = forgotten.org_id and md5(keys.user_email) = forgotten.email_hash
+    inner join former_emails
+        on keys.org_id = former_emails.org_id and md5(keys.user_email) = former_emails.email_hash
     left join person_emails
         on keys.org_id = person_emails.org_id and keys.user_email = person_emails.user_email
     where person_emails.person_id is null
