@@ -170,6 +170,13 @@ class LicenseRecount(Recount):
             return "active"
         if (assigned and (day - assigned).days < 60) or (person and is_on_leave(person, day)):
             return "grace"
+        if used and person and person["on_leave_from"] and person["on_leave_to"]:
+            away = range(
+                max(person["on_leave_from"], used + timedelta(days=1)).toordinal(),
+                min(person["on_leave_to"], day).toordinal() + 1,
+            )
+            if (day - used).days - len(away) < self._idle_after(seat.org_id, seat.app_id):
+                return "grace"
         access = self.access.get(key)
         start, idle_after = self._history_start(seat.org_id), self._idle_after(seat.org_id, seat.app_id)
         if used is None and access is not None and start <= access:
