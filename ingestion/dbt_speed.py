@@ -146,7 +146,7 @@ def _cycles(linker: Linker) -> str | None:
 def _is_named(method: QualifiedNameSelectorMethod, name: str, fqn: list[str], is_versioned: bool) -> bool:
     """Of a plain path, `staging.zoom`, whether the other one begins with it, its package named or not."""
     parts = name.split(".")
-    if len(parts) == 1 or is_versioned or "." in fqn[-1] or _WILDCARDS & set(name):
+    if len(parts) == 1 or is_versioned or "." in "".join(fqn) or _WILDCARDS & set(name):
         return _node_is_match(method, name, fqn, is_versioned)
     return parts in (fqn[: len(parts)], fqn[1 : len(parts) + 1])
 

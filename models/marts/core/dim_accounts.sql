@@ -257,7 +257,7 @@ classed as (
             when
                 matched.domain <> ''
                 and org_domains.domain is null
-                and matched.org_id in (select owners.org_id from org_domains as owners)
+                and matched.org_id in (select listed.org_id from org_domains as listed)
                 then 'external'
             else 'unknown'
         end as person_class
