@@ -171,7 +171,7 @@ def test_a_vendor_that_wants_a_pause_keeps_nobody_waiting_and_all_of_it_comes_wi
         done = site.invoke(*RUN)
     assert done.exit_code == 3, done.output
     assert re.search(r"acme-zoom, \w+: still being read", done.stdout)
-    [unfinished] = meanwhile
+    unfinished, *_ = meanwhile  # a thread that is slow to wake up takes one round more
     judged = {key: row["usage_known"] for key, row in unfinished["user_app_usage"].items()}
     shown = {key for key, row in site.published()["user_app_usage"].items() if "zoom" in row["sources"]}
     waits = {key for key in shown & judged.keys() if key[0] == "acme"}
