@@ -209,6 +209,7 @@ def test_a_run_ends_without_a_vendor_that_wants_a_long_pause_and_the_next_takes_
         assert lake.query(PER_CONNECTION)[0] == ("acme-app", 5, 5)
         before = len(server.requests)
         is_over.set()
+        stragglers.wait(60)
         report = lake.extract(_connector(), there, NOW + timedelta(hours=2), sleep=sleep, stragglers=stragglers)
     assert (report.failures, report.stragglers, stragglers.keys) == ({}, [], [])
     assert lake.query(PER_CONNECTION) == [("acme-app", 5, 5), ("acme-slow", 17, 17)]
@@ -276,6 +277,7 @@ def test_the_status_of_a_stream_is_how_its_newest_fetch_ended_and_not_how_it_beg
         lake.extract(_connector(streams="users"), there, sleep=sleep, stragglers=stragglers)
         assert [stream.outcome for stream in streams(lake.warehouse)] == ["reading"]
         is_over.set()
+        stragglers.wait(60)
         lake.extract(_connector(streams="users"), there, sleep=sleep, stragglers=stragglers)
     lake.query(
         "insert into landing_acme_app.fetch_log select * replace ('9' as _dlt_load_id, 'failed' as outcome,"
