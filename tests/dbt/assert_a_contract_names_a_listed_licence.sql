@@ -1,5 +1,5 @@
--- No listing has ever named the licence of these contracts, and names others that no contract has: they may be the same, and
--- the contract's seats are unknown. Write its license_name as the vendor does.
+-- No listing has ever named the licence of these contracts, and names others that no contract has: they may be the
+-- same, and the contract's seats are unknown. Write its license_name as the vendor does.
 {{ config(severity='warn') }}
 
 select
