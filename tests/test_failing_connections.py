@@ -150,11 +150,18 @@ def test_a_vendor_that_wants_a_pause_keeps_nobody_waiting_and_all_of_it_comes_wi
     new_site: NewSite,
 ) -> None:
     """And what failed in one round is the command's failure, though the next one brought it."""
-    site, is_over, meanwhile = new_site(), Event(), list[dict[str, Keyed]]()
-    sandbox = Sandbox(replace(WORLD, faults={"acme-zoom": "busy", "globex-slack": "revoked"}), NOW)
+    site, is_asleep, is_over, meanwhile = new_site(), Event(), Event(), list[dict[str, Keyed]]()
+
+    def events_first(number: int, path: str) -> None:
+        if path == "/v2/users":  # so that it is Zoom's events that come later, and its listing lands
+            is_asleep.wait(60)
+
+    faults = {"acme-zoom": "busy", "globex-slack": "revoked"}
+    sandbox = Sandbox(replace(WORLD, faults=faults), NOW, on_request=events_first)
 
     def sleep(seconds: float) -> None:
         if seconds > 60:
+            is_asleep.set()
             is_over.wait(300)
 
     def wait(stragglers: Stragglers, seconds: float) -> None:
