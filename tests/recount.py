@@ -366,6 +366,8 @@ class Recount:
         first = max(min(begins, default=as_of - timedelta(days=29)), as_of - timedelta(days=29))
         person = self._people.get((key[0], key[2]))
         on_leave = 0
+        if person and person["started_on"]:
+            first = max(first, person["started_on"])
         if person and person["on_leave_from"]:
             leave_to = min(person["on_leave_to"] or as_of, as_of)
             on_leave = max(0, (leave_to - max(person["on_leave_from"], first)).days + 1)

@@ -168,14 +168,14 @@ class LicenseRecount(Recount):
         used, assigned = self._last_used(seat, day), self._assigned_on(account)
         if used and (day - used).days < self._idle_after(seat.org_id, seat.app_id):
             return "active"
-        if (assigned and (day - assigned).days < 60) or (person and is_on_leave(person, day)):
+        hired = person["started_on"] if person else None
+        since = max((date for date in (assigned, hired) if date), default=None)
+        if (since and (day - since).days < 60) or (person and is_on_leave(person, day)):
             return "grace"
-        if used and person and person["on_leave_from"] and person["on_leave_to"]:
-            away = range(
-                max(person["on_leave_from"], used + timedelta(days=1)).toordinal(),
-                min(person["on_leave_to"], day).toordinal() + 1,
-            )
-            if (day - used).days - len(away) < self._idle_after(seat.org_id, seat.app_id):
+        if used and person:
+            unused = (used + timedelta(days=number) for number in range(1, (day - used).days + 1))
+            there = [date for date in unused if not is_on_leave(person, date) and (hired is None or hired <= date)]
+            if len(there) < self._idle_after(seat.org_id, seat.app_id):
                 return "grace"
         access = self.access.get(key)
         start, idle_after = self._history_start(seat.org_id), self._idle_after(seat.org_id, seat.app_id)

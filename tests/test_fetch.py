@@ -218,6 +218,7 @@ def test_a_run_ends_without_a_vendor_that_wants_a_long_pause_and_the_next_takes_
     assert sorted(asked.values())[-2:] == [1, 2], "the page that was refused, and no other, was asked for again"
 
 
+@pytest.mark.stress
 def test_a_backlog_is_read_by_run_after_run_and_every_run_ends(
     lake: Lake, quick_and_slow: QuickAndSlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

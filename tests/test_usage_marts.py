@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import date
 
+import pytest
+
 from tests.models_support import (
     GOOGLE,
     Row,
@@ -189,6 +191,7 @@ def land_silent_zoom(warehouse: Warehouse) -> None:
     warehouse.land("zoom", "z1", {"activities": used, "fetch_log": log})
 
 
+@pytest.mark.stress
 def test_days_long_over_are_counted_anew_when_what_is_told_of_them_changes(on_duckdb: Warehouse) -> None:
     """No load touches those days: a source, a setting or the clock does."""
 

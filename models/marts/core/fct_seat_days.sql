@@ -304,6 +304,7 @@ joined as (
         ) as is_on_leave,
         people.on_leave_from,
         people.on_leave_to,
+        people.started_on,
         coalesce(exempted.expires_on >= held.seat_date, false) as is_exempted,
         -- an app that tells no events may tell when each account was last active
         coalesce(
@@ -393,16 +394,17 @@ judged as (
 
     select
         joined.*,
-        -- who was away for a while has not left it unused
+        -- who was on leave, or not hired again yet, has not left it unused
         coalesce(case
-            when
-                joined.on_leave_to >= joined.on_leave_from
-                and joined.on_leave_to > joined.last_used_date
-                and joined.on_leave_from <= joined.seat_date
-                then {{ days_between(
-                    'greatest(joined.on_leave_from, joined.last_used_date + 1)',
+            when joined.on_leave_from <= joined.on_leave_to
+                then greatest(0, {{ days_between(
+                    'greatest(joined.on_leave_from, joined.last_used_date + 1, joined.started_on)',
                     'least(joined.on_leave_to, joined.seat_date)'
-                ) }} + 1
+                ) }} + 1)
+        end, 0)
+        + coalesce(case
+            when joined.started_on <= joined.seat_date
+                then greatest(0, {{ days_between('joined.last_used_date', 'joined.started_on') }} - 1)
         end, 0) as days_away,
         untold.untold_count
     from joined
@@ -432,7 +434,8 @@ final as (
             when account_status = 'suspended' then 'suspended'
             when not usage_known then 'unknown'
             when {{ days_between('last_used_date', 'seat_date') }} < idle_after_days then 'active'
-            when {{ days_between('assigned_on', 'seat_date') }} < grace_days or is_on_leave then 'grace'
+            when {{ days_between('greatest(assigned_on, started_on)', 'seat_date') }} < grace_days or is_on_leave
+                then 'grace'
             when {{ days_between('last_used_date', 'seat_date') }} - days_away < idle_after_days then 'grace'
             when not {{ is_told('idle_after_days', 'seat_date', 'untold_count') }} then 'unknown'
             -- of days before the sources began nobody told, or only one that has ended: too few have been since to call

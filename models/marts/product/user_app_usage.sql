@@ -159,7 +159,9 @@ joined as (
         coalesce(used.active_days_{{ days }}, 0) as active_days_{{ days }},
         untold.untold_{{ days }},
         {%- endfor %}
-        greatest(least(person_apps.access_from, used.first_used_date), apps.as_of_date - 29) as eligible_from,
+        greatest(
+            least(person_apps.access_from, used.first_used_date), apps.as_of_date - 29, people.started_on
+        ) as eligible_from,
         greatest(people.on_leave_from, apps.as_of_date - 29) as leave_from,
         least(people.on_leave_to, apps.as_of_date) as leave_to,
         people.on_leave_from is not null as has_leave
@@ -186,7 +188,8 @@ joined as (
 
 ),
 
--- days on which the person could have used the app: since access was given, less a leave, but no fewer than were used
+-- days on which the person could have used the app: since access was given and the first day at work, less a leave, but
+-- no fewer than were used
 eligible as (
 
     select
