@@ -319,7 +319,7 @@ class Recount:
         restate = max(SOURCES[self.connectors[c]].restate_days for c in self._sources[key[:2]])
         is_censored = first <= history + timedelta(days=restate) if first else None
         is_early = first < access if first and access else None
-        lag = (first - access).days if first and access and not is_censored else None
+        lag = (first - access).days if first and access and history <= access and not is_censored else None
         return {
             "is_never_used": not days and is_told,
             "not_seen_since": None if days or is_told else history,

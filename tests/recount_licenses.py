@@ -123,7 +123,7 @@ class LicenseRecount(Recount):
         days = [used for used in self.active[key] if used <= day]
         if is_own(seat.account) and (codes := LOG_INS.get(seat.app_id)):
             stated = [event.occurred_at for event in self._own_events(seat.account, codes)]
-            days += [min(self._day(seat.org_id, max(stated)), day)] if stated else []
+            days += [self._day(seat.org_id, max(stated))] if stated else []
         return max(days, default=None)
 
     def _is_known(self, seat: Seat, day: date) -> bool:

@@ -274,6 +274,33 @@ def test_a_renewal_under_another_name_leaves_the_days_before_it_as_they_were(on_
     assert on_duckdb.rows("analytics.license_seats", "license_name") == [("Plan 2026",)] * 2
 
 
+def test_a_contract_that_is_ended_late_or_named_anew_is_one_contract_and_saves_what_fell(on_duckdb: Warehouse) -> None:
+    """Told on the 16th: it ended on the 12th, and 3 of 5 seats were bought anew from the 10th on."""
+    old = contract("acme", "google_workspace", PLAN, 5, "365.00", ends_on=date(2026, 5, 31))
+    new = contract("acme", "google_workspace", PLAN, 3, "365.00", starts_on=date(2026, 1, 10), ends_on=date(2027, 1, 9))
+    renamed = new | {"license_name": "Plan of 2026"}
+    at, told, later = "2026-01-10 12:00", "2026-01-16 12:00", "2026-01-18 12:00"
+    bought = ("license_name", "purchased", "assigned", "unassigned", "realised_seats", "realised_savings")
+    product(on_duckdb, "p1", old)
+    on_duckdb.land("google_workspace", "g1", listing(at, [user("ann", at)], [held("ann", at, "Sku")]))
+    on_duckdb.build(of=SEATS)
+    assert on_duckdb.rows("analytics.license_utilization", *bought) == [(PLAN, 5, 1, 4, 0, 0)]
+
+    product(on_duckdb, "p2", old | {"ends_on": date(2026, 1, 12)}, new)
+    on_duckdb.land("google_workspace", "g2", listing(told))
+    on_duckdb.build(of=SEATS)
+    saved = 2 * 365 * 365 / 365  # two seats, for the year of the term that is left when the first of them fell
+    assert on_duckdb.rows("analytics.license_utilization", *bought) == [(PLAN, 3, 1, 2, 2, saved)]
+    days = on_duckdb.rows("analytics.fct_license_days", "license_date", "purchased")
+    assert days == [(date(2026, 1, day), 5 if day < 10 else 8 if day < 13 else 3) for day in range(1, 16)]
+
+    product(on_duckdb, "p3", old | {"ends_on": date(2026, 1, 12)}, renamed)
+    on_duckdb.land("google_workspace", "g3", listing(later))
+    on_duckdb.build(of=SEATS)
+    assert on_duckdb.rows("analytics.license_utilization", *bought) == [("Plan of 2026", 3, 1, 2, 0, 0)]
+    assert on_duckdb.rows("analytics.license_seats", "license_name") == [("Plan of 2026",)]
+
+
 def test_a_seat_behind_a_source_that_fails_is_unknown_and_costs_nothing(on_duckdb: Warehouse) -> None:
     product(on_duckdb, "p1", contract("acme", "google_workspace", PLAN, 1, "365.00"))
     at = "2026-01-10 12:00"

@@ -321,15 +321,11 @@ joined as (
         coalesce(person_apps.has_ended_source, false) as has_ended_source,
         person_apps.history_from,
         person_apps.source_count,
+        -- of what a vendor states only the last is told: of a later day, it hides what came before
         greatest(
             last_uses.used_on,
-            -- a later one hides what came before it
-            case when held.last_activity_on > held.seat_date then held.seat_date else held.last_activity_on end,
-            case
-                when held.next_activity_on is null or held.seat_date < held.next_told_from then null
-                when held.next_activity_on > held.seat_date then held.seat_date
-                else held.next_activity_on
-            end
+            held.last_activity_on,
+            case when held.seat_date >= held.next_told_from then held.next_activity_on end
         ) as last_used_date
     from held
     left join person_apps

@@ -85,6 +85,28 @@ last_days as (
 
 ),
 
+-- whose last days are the first ones of its renewal has saved nothing when it ends
+renewals as (
+
+    select
+        ending.org_id,
+        ending.app_id,
+        ending.license_key,
+        ending.starts_on,
+        min(following.starts_on) as renewed_on
+    from versions as ending
+    inner join versions as following
+        on
+            ending.org_id = following.org_id
+            and ending.app_id = following.app_id
+            and ending.license_key = following.license_key
+            and ending.starts_on < following.starts_on
+            and following.starts_on between ending.ends_on - 30 and ending.ends_on
+    where coalesce(following.ends_on > ending.ends_on, true)
+    group by 1, 2, 3, 4
+
+),
+
 -- seats bought by day: as many more on the first day of a contract, or of what is known of it, and fewer after the last
 changes as (
 
@@ -97,13 +119,23 @@ changes as (
     from versions
     union all
     select
-        org_id,
-        app_id,
-        license_key,
-        greatest(least(ends_on, known_to) + 1, starts_on, known_from) as changed_on,
-        -purchased as change
+        versions.org_id,
+        versions.app_id,
+        versions.license_key,
+        greatest(
+            least(versions.ends_on + 1, versions.known_to + 1, renewals.renewed_on),
+            versions.starts_on,
+            versions.known_from
+        ) as changed_on,
+        -versions.purchased as change
     from versions
-    where ends_on is not null or known_to is not null
+    left join renewals
+        on
+            versions.org_id = renewals.org_id
+            and versions.app_id = renewals.app_id
+            and versions.license_key = renewals.license_key
+            and versions.starts_on = renewals.starts_on
+    where versions.ends_on is not null or versions.known_to is not null
 
 ),
 

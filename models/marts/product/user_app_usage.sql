@@ -267,7 +267,8 @@ final as (
         case when known_first_date is not null then coalesce(is_censored, true) end as is_first_use_censored,
         case
             when known_first_date < access_from then 0
-            when not is_censored then cast({{ days_between('access_from', 'known_first_date') }} as bigint)
+            when not is_censored and history_from <= access_from
+                then cast({{ days_between('access_from', 'known_first_date') }} as bigint)
         end as activation_lag_days,
         -- a listing that broke down for a while tells of a new account late
         case
