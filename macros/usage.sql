@@ -45,10 +45,10 @@
 
 
 {#
-    The last entry of the ledger that {{ this }} has counted under the present definitions: 0, so that every day is
-    counted anew, when a seed has changed or the ledger was made anew.
+    The last entry of the ledger that {{ this }} has counted: 0, so that every day is counted anew, when the ledger was
+    made anew.
 #}
-{% macro counted_up_to(version) -%}
+{% macro counted_up_to() -%}
     (
         select
             case
@@ -57,7 +57,6 @@
                 else 0
             end
         from {{ this }} as usage
-        where usage.definition_version = '{{ version }}'
     )
 {%- endmacro %}
 
@@ -120,7 +119,7 @@
 
 {#
     The days whose people became others after an entry of each ledger: those that loads have touched, and those, block by
-    block, from the first to the last use of every account that turned out to be somebody else's, or somebody of another
+    block, from the first to the last use of all accounts that turned out to be somebody else's, or somebody of another
     kind.
 #}
 {% macro changed_days(ledger_id, identity_id) %}
@@ -131,19 +130,26 @@
     where ledger.ledger_id > {{ ledger_id }}
     union all
     select
-        usage.org_id,
+        spans.org_id,
         calendar.calendar_date as usage_date
-    from {{ ref('int_account_blocks') }} as usage
-    inner join {{ ref('int_identities') }} as identities
-        on usage.connection_id = identities.connection_id and usage.account_key = identities.account_key
+    from (
+        select
+            usage.org_id,
+            min(usage.first_used_on) as first_used_on,
+            max(usage.last_used_on) as last_used_on
+        from {{ ref('int_account_blocks') }} as usage
+        inner join {{ ref('int_identities') }} as identities
+            on usage.connection_id = identities.connection_id and usage.account_key = identities.account_key
+        where identities.identity_id > {{ identity_id }}
+        group by usage.org_id, usage.block_start_date
+    ) as spans
     inner join {{ ref('int_calendar') }} as calendar
-        on calendar.calendar_date between usage.first_used_on and usage.last_used_on
-    where identities.identity_id > {{ identity_id }}
+        on calendar.calendar_date between spans.first_used_on and spans.last_used_on
 {% endmacro %}
 
 
 {# Those that {{ this }} has not counted as they are now. #}
-{% macro uncounted_days(version) %}
+{% macro uncounted_days() %}
     {%- set identified -%}
         (
             select
@@ -153,10 +159,9 @@
                     else 0
                 end
             from {{ this }} as steps
-            where steps.definition_version = '{{ version }}'
         )
     {%- endset -%}
-    {{ return(changed_days(counted_up_to(version), identified)) }}
+    {{ return(changed_days(counted_up_to(), identified)) }}
 {% endmacro %}
 
 
@@ -169,11 +174,11 @@
 
 
 {# What {{ this }} has to count anew, and so many days before it that reach into it, as a literal bound. #}
-{% macro from_first_uncounted_day(version, reach_days=0) %}
+{% macro from_first_uncounted_day(reach_days=0) %}
     {%- if not (execute and can_introspect()) -%}
         {{ return('1 = 1') }}
     {%- endif -%}
-    {%- set first = run_query("select min(usage_date) from (" ~ uncounted_days(version) ~ ") as uncounted_days").columns[0].values()[0] -%}
+    {%- set first = run_query("select min(usage_date) from (" ~ uncounted_days() ~ ") as uncounted_days").columns[0].values()[0] -%}
     {%- if first is none -%}
         {{ return('1 = 0') }}
     {%- endif -%}
@@ -182,13 +187,13 @@
 
 
 {# The blocks to count, from the first to the last, as literal bounds. #}
-{% macro within_blocks_to_count(version) %}
+{% macro within_blocks_to_count() %}
     {%- if not (execute and can_introspect()) -%}
         {{ return('1 = 1') }}
     {%- endif -%}
     {%- set span = run_query(
         "select " ~ block_starts_on('min(usage_date)') ~ ", " ~ block_starts_on('max(usage_date)') ~ " + 27"
-        ~ " from " ~ ref('int_days_touched') ~ " where ledger_id > " ~ counted_up_to(version)
+        ~ " from " ~ ref('int_days_touched') ~ " where ledger_id > " ~ counted_up_to()
     ).rows[0].values() -%}
     {%- if span[0] is none -%}
         {{ return('1 = 0') }}
@@ -268,8 +273,8 @@
 
 
 {# The days to count as literal bounds: see within_days(). #}
-{% macro within_days_to_count(version) %}
-    {{ return(within_days(ref('int_days_touched'), 'ledger_id > ' ~ counted_up_to(version))) }}
+{% macro within_days_to_count() %}
+    {{ return(within_days(ref('int_days_touched'), 'ledger_id > ' ~ counted_up_to())) }}
 {% endmacro %}
 
 

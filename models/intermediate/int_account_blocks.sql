@@ -8,7 +8,7 @@ usage as (
 
     select * from {{ ref('fct_app_usage_daily') }}
     {% if is_incremental() -%}
-    where {{ within_blocks_to_count(version) }}
+    where {{ within_blocks_to_count() }}
     {%- endif %}
 
 ),
@@ -26,7 +26,7 @@ blocks_to_count as (
         {{ block_starts_on('usage_date') }} as block_start_date
     from ledger
     {% if is_incremental() -%}
-    where ledger_id > {{ counted_up_to(version) }}
+    where ledger_id > {{ counted_up_to() }}
     {%- endif %}
 
 ),

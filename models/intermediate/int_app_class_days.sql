@@ -10,7 +10,7 @@
 {%- set counts = ['user_count', 'users_7', 'users_28', 'users_30', 'users_90', 'week_arrivals', 'month_arrivals'] %}
 {%- set grounds = ['is_working', 'source_count', 'complete_count', 'complete_day_count'] %}
 {%- set version = definition_of_usage() %}
-{%- set uncounted = uncounted_days(version) %}
+{%- set uncounted = uncounted_days() %}
 
 with
 
@@ -58,7 +58,7 @@ known_apps as (
         org_id,
         app_id,
         max(usage_date) as last_date,
-        max(case when definition_version = '{{ version }}' then counted_as end) as counted_as
+        max(counted_as) as counted_as
     from {{ this }}
     where person_class = 'human' and usage_date > (select max(newest.usage_date) - 60 from {{ this }} as newest)
     group by 1, 2
@@ -96,6 +96,7 @@ recounted as (
 
 ),
 
+-- what trailing windows look back on
 known_days as (
 
     select
@@ -103,7 +104,9 @@ known_days as (
         recounted.recount_from
     from {{ this }} as known
     inner join recounted
-        on known.org_id = recounted.org_id and known.usage_date >= recounted.recount_from - 90
+        on
+            known.org_id = recounted.org_id
+            and known.usage_date between recounted.recount_from - 90 and recounted.recount_from - 1
 
 ),
 
@@ -258,7 +261,7 @@ told_days as (
             and (app_days.usage_date < source_sets.next_starts_on or source_sets.next_starts_on is null)
     {%- if is_incremental() %}
     union all
-    -- what trailing windows look back on, and on the last day before those to count what has been so far
+    -- on the last day before those to count, what has been so far
     select
         org_id,
         app_id,
@@ -273,7 +276,7 @@ told_days as (
         complete_count,
         case when usage_date = recount_from - 1 then complete_day_count else 0 end as complete_days
     from known_days
-    where person_class = 'human' and usage_date < recount_from
+    where person_class = 'human'
     {%- endif %}
 
 ),
@@ -365,7 +368,7 @@ used_days as (
         null as week_arrivals,
         null as month_arrivals
     from known_days
-    where usage_date < recount_from
+    where usage_date >= recount_from - 28
     {%- endif %}
 
 ),
@@ -438,17 +441,18 @@ counted as (
     union all
     -- not kept: by it replace_days knows that the day was counted, if nothing is left on it
     select
-        org_id,
+        known.org_id,
         null as app_id,
         null as person_class,
-        usage_date,
+        known.usage_date,
         {%- for column in figures + qualities + counts + grounds %}
         null as {{ column }},
         {%- endfor %}
         null as counted_as
-    from known_days
-    where usage_date >= recount_from
-    group by org_id, usage_date
+    from {{ this }} as known
+    inner join recounted
+        on known.org_id = recounted.org_id and known.usage_date >= recounted.recount_from
+    group by known.org_id, known.usage_date
     {%- endif %}
 
 ),

@@ -1,7 +1,7 @@
 {{ config(materialized='incremental', incremental_strategy='replace_days', unique_key=['org_id', 'usage_date']) }}
 
 {%- set version = definition_of_usage() %}
-{%- set uncounted = uncounted_days(version) %}
+{%- set uncounted = uncounted_days() %}
 
 with
 
@@ -9,7 +9,7 @@ person_days as (
 
     select * from {{ ref('int_person_app_days') }}
     {% if is_incremental() -%}
-    where {{ from_first_uncounted_day(version, reach_days=90) }}
+    where {{ from_first_uncounted_day(reach_days=90) }}
     {%- endif %}
 
 ),
@@ -102,10 +102,10 @@ steps as (
 counted as (
 
     select
-        org_id,
-        app_id,
-        person_class,
-        usage_date,
+        steps.org_id,
+        steps.app_id,
+        steps.person_class,
+        steps.usage_date,
         cast(sum(case when window_days = 1 then step else 0 end) as bigint) as user_count,
         {%- for days in [7, 28, 30, 90] %}
         cast(sum(case when window_days = {{ days }} then step else 0 end) as bigint) as step_{{ days }},
@@ -114,6 +114,10 @@ counted as (
         cast(coalesce(sum(week_arrival), 0) as bigint) as week_arrivals,
         cast(coalesce(sum(month_arrival), 0) as bigint) as month_arrivals
     from steps
+    {%- if is_incremental() %}
+    inner join recounted
+        on steps.org_id = recounted.org_id and steps.usage_date >= recounted.recount_from
+    {%- endif %}
     group by 1, 2, 3, 4
 
 ),
@@ -122,21 +126,8 @@ counted as (
 -- what is taken back: the days as they were
 recounted_days as (
 
-    select
-        counted.org_id,
-        counted.app_id,
-        counted.person_class,
-        counted.usage_date,
-        counted.user_count,
-        {%- for days in [7, 28, 30, 90] %}
-        counted.step_{{ days }},
-        {%- endfor %}
-        counted.event_count,
-        counted.week_arrivals,
-        counted.month_arrivals
+    select *
     from counted
-    inner join recounted
-        on counted.org_id = recounted.org_id and counted.usage_date >= recounted.recount_from
     union all
     -- not kept: by it replace_days knows that the day was counted, if nothing is left on it
     select

@@ -1,7 +1,7 @@
 {{ config(materialized='incremental', incremental_strategy='replace_days', unique_key=['org_id', 'block_start_date']) }}
 
 {%- set version = definition_of_usage() %}
-{%- set uncounted = uncounted_days(version) %}
+{%- set uncounted = uncounted_days() %}
 
 with
 

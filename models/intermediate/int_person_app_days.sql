@@ -1,7 +1,7 @@
 {{ config(materialized='incremental', incremental_strategy='replace_days', unique_key=['org_id', 'usage_date']) }}
 
 {%- set version = definition_of_usage() %}
-{%- set uncounted = uncounted_days(version) %}
+{%- set uncounted = uncounted_days() %}
 
 with
 
@@ -9,7 +9,7 @@ usage as (
 
     select * from {{ ref('fct_app_usage_daily') }}
     {% if is_incremental() -%}
-    where {{ from_first_uncounted_day(version) }}
+    where {{ from_first_uncounted_day() }}
     {%- endif %}
 
 ),

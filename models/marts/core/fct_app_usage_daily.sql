@@ -8,7 +8,7 @@ events as (
 
     select * from {{ ref('int_events') }}
     {% if is_incremental() -%}
-    where {{ within_days_to_count(version) }}
+    where {{ within_days_to_count() }}
     {%- endif %}
 
 ),
@@ -26,7 +26,7 @@ days_to_count as (
         usage_date
     from ledger
     {% if is_incremental() -%}
-    where ledger_id > {{ counted_up_to(version) }}
+    where ledger_id > {{ counted_up_to() }}
     {%- endif %}
 
 ),
