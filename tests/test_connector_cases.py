@@ -600,17 +600,23 @@ def test_a_position_of_box_that_forgets_the_end_is_followed_no_further_than_one_
     assert lake.query(within) == [(23,)]
 
 
-def test_a_datadog_query_that_timed_out_is_a_failure_and_not_a_short_page(lake: Lake) -> None:
+@pytest.mark.parametrize(
+    ("meta", "told"),
+    [({"status": "timeout"}, "timed out"), ({"warnings": [{"code": "unknown_index"}]}, "warns of unknown_index")],
+)
+def test_a_datadog_query_that_read_a_part_is_a_failure_and_not_a_short_page(
+    lake: Lake, meta: dict[str, Any], told: str
+) -> None:
     def answer(request: Request) -> Answer:
         reply = CASES["datadog"].answer(request)
         if request.path == "/api/v2/audit/events":
-            reply.body["meta"]["status"] = "timeout"
+            reply.body["meta"] |= meta
         return reply
 
     with vendor(answer) as server:
         report = lake.extract(connectors()["datadog"], CASES["datadog"].connection(server.url))
     assert report.failures.keys() == {("acme-datadog", "audit_events")}
-    assert "timed out" in report.failures["acme-datadog", "audit_events"]
+    assert told in report.failures["acme-datadog", "audit_events"]
 
 
 def test_a_stream_that_a_customer_does_not_have_is_not_asked_for(lake: Lake) -> None:

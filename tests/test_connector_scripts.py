@@ -845,6 +845,7 @@ def test_tableau(whole: Whole) -> None:
     assert {request.headers["X-Tableau-Auth"] for request in asked[users]} == {"eIX6mvFsqyansa4KqEI1UwOpS8ggRs2l"}
     assert {request.headers["Accept"] for request in asked[users]} == {"application/json"}
     assert [request.query["pageNumber"] for request in asked[users]] == ["1", "2"]
+    assert {request.query["fields"] for request in asked[users]} == {"_all_"}
     assert whole.query("select email, site_role, last_login_at from landing_tableau.users order by 1") == [
         ("idle@example.com", "Unlicensed", None),
         ("jane.smith@example.com", "Explorer", datetime(2026, 1, 15, 9, 22, 18)),

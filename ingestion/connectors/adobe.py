@@ -5,9 +5,10 @@ An OAuth server-to-server credential of the User Management API; secrets `client
 How the API behaves:
 - the page number is part of the address, from 0, at a size of Adobe's choice; `lastPage` says when to stop, and a
   page after the last is the last once more;
-- users have no id that is documented: the key is the kind of account and the e-mail;
-- `groups` names user groups and product profiles alike: which are licences can't be told from it. Neither is there a
-  last log-in;
+- only active users are listed: who is disabled or locked is gone;
+- users have no id in Adobe's own examples: the key is the kind of account and the e-mail;
+- `groups` names user groups and product profiles alike: which are licences only the listing of groups tells, which is
+  not read. Neither is there a last log-in;
 - 25 requests a minute; a 429 carries `Retry-After`.
 """
 

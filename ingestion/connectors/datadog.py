@@ -4,10 +4,11 @@ An API key and an application key with `audit_logs_read`, `user_access_read` and
 where seats are bought: `seat_products`, their product codes. `base_url` for other sites: `https://api.datadoghq.eu` ….
 How the API behaves:
 - pages of up to 1,000, ascending if asked; the cursor is `meta.page.after`, absent at the end;
-- a query that takes too long answers 200 with what it has and `meta.status` "timeout": taken as a failure here, since
-  the rest would be missing;
-- what an event says is free-form below `attributes.attributes`. The names of who (`usr.email`), what (`evt.name`,
-  `action`, `asset.type`) and from where are those of Datadog's page on audit events, not of its API description;
+- a query that takes too long answers 200 with what it has and `meta.status` "timeout", and one that could not read all
+  has `meta.warnings`: taken as a failure here, since the rest would be missing;
+- what an event says is free-form below `attributes.attributes`. The names of who (`usr.email`; `evt.actor.type`, of
+  Datadog's own staff `SUPPORT_USER`), what (`evt.name`, `action`, `asset.type`) and with which outcome (`status`, of a
+  failed log-in `error`) are those of Datadog's pages on audit events, not of its API description;
 - users come in numbered pages of 100, disabled ones too, with `last_login_time`;
 - a seat's id and e-mail can both be null;
 - a 429 says in `X-RateLimit-Reset` how many seconds are left.
@@ -40,8 +41,12 @@ class WholePagesPaginator(JSONResponseCursorPaginator):
     def update_state(self, response: requests.Response, data: list[Any] | None = None) -> None:
         """Take the cursor of a page that is whole."""
         super().update_state(response, data)
-        if (response.json().get("meta") or {}).get("status") == "timeout":
+        meta = response.json().get("meta") or {}
+        if meta.get("status") == "timeout":
             raise FetchError("GET /api/v2/audit/events answered a part only: the query timed out at Datadog")
+        if meta.get("warnings"):
+            codes = ", ".join(str(warning.get("code")) for warning in meta["warnings"])
+            raise FetchError(f"GET /api/v2/audit/events may have answered a part only: Datadog warns of {codes}")
 
 
 def _auth(connection: Connection, session: requests.Session) -> HeaderAuth:
@@ -88,6 +93,8 @@ CONNECTOR = Connector(
                 Column("action", "$.attributes.attributes.action"),
                 Column("asset_type", "$.attributes.attributes.asset.type"),
                 Column("user_email", "$.attributes.attributes.usr.email"),
+                Column("actor_type", "$.attributes.attributes.evt.actor.type"),
+                Column("status", "$.attributes.attributes.status"),
                 Column("service", "$.attributes.service"),
             ),
         ),

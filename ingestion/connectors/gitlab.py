@@ -4,9 +4,11 @@ Premium or Ultimate, and a token with `read_api`: of an owner of the groups, or 
 Settings: `group_ids`, top-level groups on GitLab.com; or `is_instance = true` with the instance as `base_url`.
 How the API behaves:
 - `created_after` and `created_before` are both inclusive, at most 30 days apart; keyset pages of 100 by a Link header;
-- the log holds administration and security, few log-ins: presence comes from the members' last activity;
+- a group's log is of the group itself, not of its subgroups and projects; it holds administration and security, few
+  log-ins: presence comes from the members' last activity;
 - newer events have an `event_type`, older ones say what happened in `details` only;
-- a group's billable members are renewed once a day and have an e-mail only where the group owns the account;
+- a group's billable members are renewed once a day, without whoever is blocked or deactivated, and have an e-mail
+  only where the group owns the account, or the one that the user shows to everybody;
 - `last_activity_on` is a day; on an instance, `current_sign_in_at` is the latest log-in (`last_sign_in_at` the one
   before) and `using_license_seat` tells who counts;
 - a 429 carries `Retry-After`.

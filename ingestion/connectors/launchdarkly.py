@@ -4,9 +4,11 @@ An access token with the reader role; it goes bare into the Authorization header
 How the API behaves:
 - the audit log takes `after` and `before` in milliseconds, both exclusive, newest first, at most 20 a page, by a
   relative next link;
-- an entry says what was done in `accesses`, one action or several; the first one names it. What a token or an
-  integration did has no member;
-- members come with `_lastSeen`, milliseconds, 0 for who never came: any activity, not a log-in.
+- an entry says what was done in `accesses`, one action or several; the first one names it. What a member's token did
+  has its member, what an integration or a service token did has none;
+- members come with `_lastSeen`, milliseconds, 0 for who never came: any activity, not a log-in;
+- answers are of the version that a token was made with, unless the request names one;
+- limits count per ten seconds; a 429 says when they end in epoch milliseconds.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dlt.sources.helpers.rest_client.auth import APIKeyAuth
 from dlt.sources.helpers.rest_client.paginators import BasePaginator, JSONLinkPaginator
 
 from ingestion.connections import Connection
-from ingestion.connector import Column, Connector, Key, Lateness, Stream, Window
+from ingestion.connector import Column, Connector, Key, Lateness, RateLimit, Stream, Window
 
 
 def _auth(connection: Connection, session: requests.Session) -> APIKeyAuth:
@@ -33,6 +35,8 @@ CONNECTOR = Connector(
     name="launchdarkly",
     base_url="https://app.launchdarkly.com",
     auth=_auth,
+    headers={"LD-API-Version": "20240415"},
+    rate_limit=RateLimit(pause=10.0),
     streams=(
         Stream(
             name="audit_log",

@@ -9,7 +9,7 @@ How the API behaves:
 - an actor has an id and a name; e-mails are in the user listing. A key or an app can be the actor, and an identity
   provider the method;
 - users and licences are numbered from an `offset`, up to 10,000 in all, 100 a page; neither knows a last activity;
-- a 429 has no header that is documented.
+- 960 requests a minute; a 429 says in `ratelimit-reset` how many seconds are left.
 Whether the bounds are inclusive, how late records are and how long they are kept is not documented.
 """
 
@@ -21,7 +21,7 @@ import requests
 from dlt.sources.helpers.rest_client.paginators import BasePaginator, JSONResponseCursorPaginator, OffsetPaginator
 
 from ingestion.connections import Connection
-from ingestion.connector import Column, Connector, HeaderAuth, Key, Lateness, Stream, Window
+from ingestion.connector import Column, Connector, HeaderAuth, Key, Lateness, RateLimit, Stream, Window
 
 
 def _auth(connection: Connection, session: requests.Session) -> HeaderAuth:
@@ -41,6 +41,7 @@ CONNECTOR = Connector(
     base_url="https://api.pagerduty.com",
     auth=_auth,
     headers={"Accept": "application/vnd.pagerduty+json;version=2"},
+    rate_limit=RateLimit(reset="ratelimit-reset"),
     streams=(
         Stream(
             name="audit_records",

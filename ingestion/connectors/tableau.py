@@ -1,4 +1,6 @@
-"""Tableau: the users of a site with their role, which is their licence, and their last log-in. It has no event log.
+"""Tableau: the users of a site with their role, which is their licence, and their last log-in.
+
+No log of events: Tableau Cloud's activity log, which is another API's, is not read.
 
 A personal access token of a site administrator: secrets `token_name` and `token_secret`, the setting `site` (the name
 in the site's address, empty for the default one). The connection's base_url is the server's or the pod's.
@@ -6,7 +8,7 @@ How the API behaves:
 - signing in with the token gives a session of four hours and the site's id, which each address needs;
 - it answers XML unless asked for JSON, in which numbers are text; pages by number, up to 1,000, and a page after the
   last is an error: the count of all says when to stop;
-- `lastLogin` is absent for who never came.
+- `email` and `fullName` come only if `fields` asks for all; `lastLogin` is absent for who never came.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ CONNECTOR = Connector(
             path=f"{_API}{_OWN_SITE}users",
             records="users.user",
             paginator=CountedPages,
-            params={"pageSize": 1000, "pageNumber": 1},
+            params={"fields": "_all_", "pageSize": 1000, "pageNumber": 1},
             total="pagination.totalAvailable",
             key=Key(("$.id",)),
             columns=(

@@ -41,13 +41,14 @@ NO_ID = {  # the example leaves out what identifies a record, or is a part of on
     "datadog.users-default",
     "okta.system_log-LogTargetChangeDetails",
 }
+PART = {"datadog.audit_events-default"}  # the example warns that it may be a part of the answer: a failure
 UNTOLD = {  # columns of which no example says anything
     "asana.audit_log_events": {"api_authentication_method"},
     "asana.users": {"email"},
     "auth0.logs": {"connection", "user_agent", "user_name"},
     "auth0.users": {"created_at", "display_name", "is_blocked", "last_login_at", "logins_count"},
     "box.events": {"event_type"},
-    "datadog.audit_events": {"action", "asset_type", "event_name", "user_email"},
+    "datadog.audit_events": {"action", "actor_type", "asset_type", "event_name", "status", "user_email"},
     "datadog.users": {
         "account_id", "created_at", "display_name", "email", "is_disabled", "is_service_account", "last_login_at",
         "status",
@@ -137,6 +138,9 @@ def test_an_example_lands_typed(
     assert elements
     with Stage(connector, stream).world() as world:
         served(world, stream, page)
+        if request.node.callspec.id in PART:
+            assert "a part only" in (world.run() or "")
+            return
         assert world.run() is None
         if request.node.callspec.id in NO_ID:
             assert [reason for reason, _ in world.rejects] == ["no id"] * len(elements)

@@ -25,11 +25,19 @@ renamed as (
         -- strings
         lower(trim(user_email)) as user_email,
         cast(null as varchar(256)) as user_name,
-        case when user_email is not null then 'user' else 'unknown' end as actor_kind,
+        case
+            when upper(actor_type) = 'SUPPORT_USER' then 'external'
+            when user_email is not null then 'user'
+            else 'unknown'
+        end as actor_kind,
         'Datadog' as app_name,
         'direct' as source_kind,
         coalesce(event_name || ' ' || action, event_name, action) as event_code,
-        'unknown' as status,
+        case lower(status)
+            when 'error' then 'failure'
+            when 'info' then 'success'
+            else 'unknown'
+        end as status,
         cast(null as varchar(256)) as ip_address,
         cast(null as varchar(256)) as user_agent,
 

@@ -31,7 +31,7 @@ renamed as (
             else 'unknown'
         end as account_status,
         case
-            when user_type = 'PERSON' then 'human'
+            when coalesce(user_type, 'PERSON') = 'PERSON' then 'human'
             when user_type in ('LEGACY_SERVICE', 'SERVICE', 'SNOWFLAKE_SERVICE') then 'service'
             else 'unknown'
         end as account_kind,
