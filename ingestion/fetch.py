@@ -375,7 +375,8 @@ class _ApiReader(Reader):
     def _requests(self, params: Mapping[str, Any]) -> Iterator[Any]:
         """All pages of one window or listing, of each variant and of each thing that the stream hangs under."""
         stream = self._stream
-        fixed = {name: self._connection.setting(setting) for name, setting in stream.settings.items()}
+        given = {name: option for name, option in stream.options.items() if option in self._connection.settings}
+        fixed = {name: self._connection.setting(setting) for name, setting in {**stream.settings, **given}.items()}
         of_listing = params if stream.parent and stream.parent.is_windowed else {}
         if of_listing:
             params = {}

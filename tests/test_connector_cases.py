@@ -353,7 +353,7 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
         "/api/v2/signinattempts",
         {"limit": 1000, "start_time": "2026-01-30T11:59:59Z", "end_time": "2026-01-31T11:59:00Z"},
     ),
-    "bitwarden": ("/public/events", {"start": "2026-01-30T11:59:59.999Z", "end": "2026-01-31T11:59:00.000Z"}),
+    "bitwarden": ("/public/events", {"start": "2026-01-30T11:59:59.999Z", "end": "2026-01-31T11:58:00.000Z"}),
     "datadog": (
         "/api/v2/audit/events",
         {

@@ -727,7 +727,7 @@ def test_smartsheet(whole: Whole) -> None:
     asked = whole.asked("smartsheet")
     assert _bearers(asked, "/2.0/events", "/2.0/users") == {"Bearer a-smartsheet-token"}
     assert [request.query for request in asked["/2.0/events"]] == [
-        {"maxCount": "10000", "since": "2026-01-31T00:00:00Z"},
+        {"maxCount": "10000", "since": "2026-01-31T00:00:00Z", "to": "2026-01-31T12:00:00Z"},
         {"maxCount": "10000", "streamPosition": "XyzAb1234cdefghijklmnofpq"},
     ]
     assert [request.query["page"] for request in asked["/2.0/users"]] == ["1", "2"]
@@ -849,6 +849,35 @@ def test_tableau(whole: Whole) -> None:
     assert whole.query("select email, site_role, last_login_at from landing_tableau.users order by 1") == [
         ("idle@example.com", "Unlicensed", None),
         ("jane.smith@example.com", "Explorer", datetime(2026, 1, 15, 9, 22, 18)),
+    ]
+
+
+def test_a_zoom_invitation_which_has_no_id_hides_nobody_who_is_gone(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CLIENT_ID", "CLIENT_SECRET"):
+        monkeypatch.setenv(f"CONNECTIONS__ACME__{name}", "a-zoom-secret")
+    listed = {
+        "active": [{"id": "u1", "email": "ann@acme.com", "type": 2}, {"id": "u2", "email": "bo@acme.com", "type": 2}],
+        "pending": [{"email": "cy@acme.com", "type": 2}],
+    }
+
+    def answer(request: Request) -> Answer:
+        if request.path == "/oauth/token":
+            return Answer({"access_token": "a-token", "token_type": "Bearer", "expires_in": 3600})
+        if request.path == "/v2/users":
+            return Answer({"users": listed.get(request.query["status"], []), "next_page_token": ""})
+        return Answer({"activity_logs": [], "next_page_token": ""})
+
+    with vendor(answer) as server:
+        connection = Connection("acme", "acme", "zoom", server.url, NOW, {"account_id": "a"})
+        for now in (NOW, NOW + timedelta(hours=1)):
+            assert not lake.extract(connectors()["zoom"], connection, now).failures
+            listed["active"] = listed["active"][:1]
+    assert lake.query("select record_id, is_gone from landing_zoom.users order by fetched_at, 1") == [
+        ("u1", False),
+        ("u2", False),
+        ("u2", True),
     ]
 
 
@@ -1180,7 +1209,7 @@ ACCOUNTS: Mapping[str, list[tuple[Any, ...]]] = {
             "unknown",
             "Agent",
             datetime(2026, 1, 31, 8, 34, 46),
-            "successful_login",
+            "any_activity",
         )
     ],
     "intercom": [("admin7@email.com", "Intercom", "active", "unknown", "Inbox seat", None, None)],

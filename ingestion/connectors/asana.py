@@ -65,6 +65,7 @@ CONNECTOR = Connector(
                 Column("actor_name", "$.actor.name"),
                 Column("context_type", "$.context.context_type"),
                 Column("api_authentication_method", "$.context.api_authentication_method"),
+                Column("rule_name", "$.context.rule_name"),
                 Column("ip_address", "$.context.client_ip_address"),
                 Column("user_agent", "$.context.user_agent"),
             ),

@@ -1,6 +1,6 @@
 """Atlassian: events of the organisation, its managed accounts, and the products that each of them has.
 
-An organisation API key with the scopes `read:events-log:admin` and `read:accounts:admin`. Setting: `org_id`.
+An organisation API key with the scopes `read:events:admin` and `read:accounts:admin`. Setting: `org_id`.
 How the API behaves:
 - events are bounded by epoch milliseconds; the cursor in `meta.next`, null at the end, goes without the bounds. Events
   have the `time` they happened and are `processedAt` later, mostly within a second; which of the two is bounded is not
@@ -9,7 +9,7 @@ How the API behaves:
 - `last_active` is given per account and per product, is late by up to a day, and means a page viewed for two seconds;
 - Jira, Confluence, Trello and so on are products of one account: a row each in `product_access`;
 - a 429 says in `X-RateLimit-Reset` when to come back, as a date with whole minutes.
-How long events are kept is not documented here; asking for more than there is costs an empty page.
+Log-ins and other events that users make may need Atlassian Guard. Asking for more than is kept costs an empty page.
 """
 
 from __future__ import annotations

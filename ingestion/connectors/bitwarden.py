@@ -11,7 +11,8 @@ How the API behaves:
 - the actor is `actingUserId`, the `userId` of a member; e-mails are in the member listing only;
 - the member listing is one page and knows no last activity; `status` -1 is revoked;
 - a 429 carries `Retry-After`.
-How late events are is not documented.
+Most events come from people's devices, which send them every minute, and again until they arrive: one that was offline
+sends its events later. They are kept for ever; a request is of a year at most.
 """
 
 from __future__ import annotations
@@ -60,10 +61,9 @@ CONNECTOR = Connector(
                 step=timedelta(milliseconds=1),
                 start_is_exclusive=True,
                 longest=timedelta(days=180),
-                retention=timedelta(days=365),
+                retention=timedelta(days=3650),
             ),
-            # not documented: what holds for logs of this kind
-            lateness=Lateness(delay=timedelta(minutes=1), usual=timedelta(hours=1), rare=timedelta(days=1)),
+            lateness=Lateness(delay=timedelta(minutes=2), usual=timedelta(hours=1), rare=timedelta(days=3)),
             key=Key(
                 ("$.date", "$.type", "$.actingUserId", "$.device", "$.ipAddress", *_THINGS),
                 "content_hash",

@@ -60,6 +60,8 @@ CONNECTOR = Connector(
                 Column("organization", "$.org"),
                 Column("repository", "$.repo"),
                 Column("transport_protocol", "$.transport_protocol_name"),
+                Column("is_bot", "$.actor_is_bot", "bool"),
+                Column("is_agent", "$.actor_is_agent", "bool"),
                 Column("recorded_at", "$.created_at", "timestamp", "epoch_ms"),
             ),
         ),
@@ -70,7 +72,11 @@ CONNECTOR = Connector(
             records="users",
             paginator=HeaderLinkPaginator,
             params={"per_page": 100},
-            key=Key(("$.github_com_login", "$.enterprise_server_user_ids"), "aggregate_key"),
+            # who was only invited by a Visual Studio subscription has neither
+            key=Key(
+                ("$.github_com_login", "$.enterprise_server_user_ids", "$.visual_studio_subscription_email"),
+                "aggregate_key",
+            ),
             columns=(
                 Column("login", "$.github_com_login"),
                 Column("display_name", "$.github_com_name"),

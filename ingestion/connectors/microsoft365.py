@@ -2,7 +2,7 @@
 
 An app registration with the application permissions `AuditLog.Read.All`, `Directory.Read.All`,
 `Organization.Read.All` and `Reports.Read.All`; the setting `tenant_id`. Sign-ins also see the use of every app behind
-Entra.
+Entra. Sign-ins, and the last sign-in of users, are of tenants with Entra ID P1 or more: others are refused.
 How the API behaves:
 - sign-ins come newest first, 1,000 a page, with a next link whose token can neither be kept nor read deep: windows
   are short. How long they are kept is the tenant's choice, 30 days with most plans;

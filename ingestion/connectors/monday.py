@@ -26,7 +26,7 @@ from requests.auth import AuthBase
 from ingestion.connections import Connection
 from ingestion.connector import Column, Connector, Key, Lateness, RateLimit, Stream, Window
 
-_USERS = """query ($page: Int!) { users(limit: 200, page: $page) {
+_USERS = """query ($page: Int!) { users(limit: 200, page: $page, status: [ACTIVE, INACTIVE, PENDING]) {
  id email name enabled is_guest is_pending is_view_only created_at last_activity } }"""
 
 

@@ -102,7 +102,7 @@ CONNECTOR = Connector(
             parent=Parent(
                 path="/api/v1/apps",
                 fields={"app_id": "id", "app_name": "label"},
-                params={"limit": 200},
+                params={"limit": 200, "filter": 'status eq "ACTIVE"'},
                 paginator=HeaderLinkPaginator,
             ),
             paginator=HeaderLinkPaginator,

@@ -80,6 +80,7 @@ CONNECTOR = Connector(
                 Column("actor_user_id", "$.actor_user_id"),
                 Column("actor_user_name", "$.actor_user_name"),
                 Column("actor_system", "$.actor_system"),
+                Column("assuming_user_id", "$.assuming_acting_user_id"),
                 Column("app_id", "$.app_id"),
                 Column("app_name", "$.app_name"),
                 Column("ip_address", "$.ipaddr"),

@@ -116,6 +116,7 @@ CONNECTOR = Connector(
                 Column("role", "$.role"),
                 Column("is_service_account", "$.is_service_account", "bool"),
                 Column("is_enabled", "$.user.enabled", "bool"),
+                Column("is_banned", "$.user.banned", "bool"),
                 Column("added_at", "$.added_at", "timestamp", "epoch_s"),
                 Column("api_key_last_used_at", "$.api_key_last_used_at", "timestamp", "epoch_s"),
             ),

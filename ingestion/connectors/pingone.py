@@ -4,12 +4,11 @@ A worker application with the role `Environment Admin` or a custom role that may
 `environment_id`, and `region`: `com`, `eu`, `asia`, `ca` or `com.au`.
 How the API behaves:
 - a filter bounds `recordedAt`, both bounds exclusive; newest first, up to 500 a page, the address of the next in
-  `_links.next.href`; at most two years back;
+  `_links.next.href`; at most two weeks back: what is older must be asked back from an archive, which is not done;
 - who acted is `actors.user`, whose `name` is the user name and often an e-mail, and `actors.client`, the application;
 - `result.status` is SUCCESS or FAILED;
 - this endpoint has a lower rate limit than the others and is not meant for high volumes.
-How late activities are is not documented; the vendor publishes no machine-readable list of activities, and no user
-listing was found with enough evidence to read it.
+How late activities are is not documented. Users are not listed.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ CONNECTOR = Connector(
                 format="iso_ms",
                 step=timedelta(milliseconds=1),
                 start_is_exclusive=True,
-                retention=timedelta(days=729),
+                retention=timedelta(days=14),
             ),
             # not documented: what holds for logs of this kind
             lateness=Lateness(delay=timedelta(minutes=1), usual=timedelta(hours=1), rare=timedelta(days=1)),

@@ -1,7 +1,8 @@
 """Slack: audit logs of Enterprise Grid or access logs of other paid plans, users, who is billed.
 
-A user token with `auditlogs:read` (Enterprise Grid), `users:read` and `admin`. `access_logs = true` in the settings
-reads the access logs in place of the audit logs.
+A user token with `auditlogs:read` (Enterprise Grid), `users:read`, `users:read.email` and `admin`. `access_logs = true`
+in the settings reads the access logs in place of the audit logs. The token of a whole organisation needs `team_id`, the
+workspace whose users are listed.
 How the API behaves:
 - `oldest` and `latest` are whole seconds and both inclusive; logs come newest first, up to 9,999 a page;
 - the cursor must be sent with the same `oldest`, or paging runs past the lower bound;
@@ -103,6 +104,7 @@ CONNECTOR = Connector(
             records="members",
             paginator=_pages,
             params={"limit": 200},
+            options={"team_id": "team_id"},
             key=Key(("$.id",)),
             columns=(
                 Column("account_id", "$.id"),
@@ -122,6 +124,7 @@ CONNECTOR = Connector(
             path="/api/team.billableInfo",
             records="billable_info",
             paginator=_pages,
+            options={"team_id": "team_id"},
             key=Key(("$.id",)),
             columns=(
                 Column("account_id", "$.id"),

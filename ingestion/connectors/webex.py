@@ -6,8 +6,10 @@ How the API behaves:
 - both audits require the organisation and both bounds, of which it is not said whether they are included; security
   events at most a year a request;
 - pages are linked by a Link header, up to 200 at once for administrators' events, 1,000 for security events;
+- a log-in that failed, or that no person made, is a security event like any other, and says so in its fields;
 - people have the ids of their licences, whose names are a listing of their own;
-- `lastActivity` is any activity.
+- `lastActivity` is any activity, and absent where the organisation does not share presence;
+- a service app's token ends after some days, unless somebody puts a new one.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ def _auth(connection: Connection, session: requests.Session) -> BearerTokenAuth:
 _EVENT = (
     Column("event_category", "$.data.eventCategory"),
     Column("event_description", "$.data.eventDescription"),
+    Column("event_status", "$.data.eventStatus"),
+    Column("authentication_method", "$.data.authenticationMethod"),
     Column("actor_id", "$.actorId"),
     Column("actor_email", "$.data.actorEmail"),
     Column("actor_name", "$.data.actorName"),

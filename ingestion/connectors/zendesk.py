@@ -73,6 +73,7 @@ CONNECTOR = Connector(
                 Column("email", "$.email"),
                 Column("display_name", "$.name"),
                 Column("role", "$.role"),
+                Column("role_type", "$.role_type", "bigint"),
                 Column("is_active", "$.active", "bool"),
                 Column("is_suspended", "$.suspended", "bool"),
                 Column("created_at", "$.created_at", "timestamp"),

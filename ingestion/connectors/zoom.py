@@ -6,7 +6,9 @@ How the API behaves:
   newest first, in pages of 300 whose token lives 15 minutes; an empty `next_page_token` is the end;
 - an activity has no id, and fields can be absent: the key is a hash, and two equal sign-ins in one second both count;
 - an activity of a day can appear after that day is over, so whole days are re-read;
-- the user listing shows one status at a time and only active users unless asked;
+- the user listing shows one status at a time and only active users unless asked; who was invited and has not come
+  (`pending`) has no id yet and is not asked for;
+- `last_login_time` may be up to three days older than the last log-in;
 - a 429 carries `Retry-After`.
 """
 
@@ -91,7 +93,7 @@ CONNECTOR = Connector(
             records="users",
             paginator=_pages,
             params={"page_size": 300},
-            variants=({"status": "active"}, {"status": "inactive"}, {"status": "pending"}),
+            variants=({"status": "active"}, {"status": "inactive"}),
             key=Key(("$.id",)),
             columns=(
                 Column("account_id", "$.id"),

@@ -21,7 +21,9 @@ NOT_AS_DESCRIBED = {
         "/api/team.accessLogs: limit is no parameter",
         "/api/team.accessLogs: token is missing",
         "/api/team.billableInfo: cursor is no parameter",
+        "/api/team.billableInfo: team_id is no parameter",
         "/api/team.billableInfo: token is missing",
+        "/api/users.list: team_id is no parameter",
     },
     # of 2021, when tokens went into the query, and the pages had numbers
     "zoom": {"/v2/users: no credential of ['global']", "/v2/users: next_page_token is no parameter"},

@@ -57,10 +57,10 @@ UNTOLD = {  # columns of which no example says anything
         "created_at", "display_name", "email", "license_type", "membership_status", "plan_name", "user_status",
     },
     "dropbox.members": {"display_name"},
-    "github.audit_log": {"actor_id", "transport_protocol"},
+    "github.audit_log": {"actor_id", "is_agent", "is_bot", "transport_protocol"},
     "miro.members": {"last_activity_at", "license_assigned_at"},
     "openai.usage_completions": {"user_id"},
-    "openai.users": {"api_key_last_used_at", "is_enabled", "is_service_account"},
+    "openai.users": {"api_key_last_used_at", "is_banned", "is_enabled", "is_service_account"},
 }  # fmt: skip
 
 

@@ -250,7 +250,6 @@ class Zoom(Vendor):
     def _user(self, account: Account, status: str) -> dict[str, Any]:
         assert account.license_name is not None
         listed: dict[str, Any] = {
-            "id": account.account_id,
             "first_name": account.name.split(" ")[0],
             "last_name": account.name.split(" ")[-1],
             "display_name": account.name,
@@ -261,6 +260,8 @@ class Zoom(Vendor):
             "timezone": account.membership.person.org.timezone if account.membership else "",
             "verified": 1,
         }
+        if status != "pending":
+            listed["id"] = account.account_id
         if (last := self.last_use(account)) is not None:
             listed["last_login_time"] = iso(last, "seconds")
         return listed

@@ -26,6 +26,7 @@ renamed as (
         lower(trim(actor_email)) as user_email,
         actor_name as user_name,
         case
+            when rule_name is not null then 'system'
             when api_authentication_method = 'service_account' then 'service'
             when actor_type = 'user' then 'user'
             when actor_type = 'asana' then 'system'

@@ -42,8 +42,8 @@ renamed as (
         type as event_code,
         case
             when type in ('s', 'sens', 'ssa', 'ss', 'slo', 'seacft', 'sepft', 'scp', 'sapi') then 'success'
-            -- every code of a failure begins so, and no other does
-            when type like 'f%' then 'failure'
+            when type like '%succeeded' or type like '%completed' then 'success'
+            when type like 'f%' or type like '%failed' then 'failure'
             else 'unknown'
         end as status,
         ip_address,

@@ -22,7 +22,8 @@ renamed as (
         lower(trim(email)) as user_email,
         display_name as user_name,
         case
-            when has_gone then 'deprovisioned'
+            -- 3 is staged by a directory: neither invited nor a seat
+            when has_gone or status = 3 then 'deprovisioned'
             when status = -1 then 'suspended'
             -- accepted is not yet confirmed: no access
             when status in (0, 1) then 'invited'

@@ -18,7 +18,7 @@ renamed as (
         connection_id,
         'docusign' as connector,
         'monitor' as stream,
-        user_id as account_id,
+        nullif(user_id, '') as account_id,
         _dlt_load_id as load_id,
         batch_id,
 
@@ -31,7 +31,7 @@ renamed as (
         action as event_code,
         case
             when lower(result) = 'success' then 'success'
-            when result is not null then 'failure'
+            when lower(result) in ('failed', 'failure') then 'failure'
             else 'unknown'
         end as status,
         ip_address,

@@ -32,7 +32,11 @@ consumed_licenses_renamed as (
             nullif(visual_studio_email, '')
         ))) as user_email,
         coalesce(nullif(display_name, ''), nullif(login, '')) as user_name,
-        case when has_gone then 'deprovisioned' else 'active' end as account_status,
+        case
+            when has_gone then 'deprovisioned'
+            when coalesce(nullif(login, ''), server_user_id) is null then 'invited'
+            else 'active'
+        end as account_status,
         'unknown' as account_kind,
         license_type as license_name,
         cast(null as varchar(256)) as last_activity_basis,

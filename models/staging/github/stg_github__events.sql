@@ -18,7 +18,7 @@ renamed as (
         connection_id,
         'github' as connector,
         'audit_log' as stream,
-        actor as account_id,
+        nullif(actor, '') as account_id,
         _dlt_load_id as load_id,
         batch_id,
 
@@ -26,8 +26,8 @@ renamed as (
         cast(null as varchar(256)) as user_email,
         actor as user_name,
         case
-            when actor like '%[bot]' then 'service'
-            when actor is not null then 'user'
+            when actor like '%[bot]' or is_bot or is_agent then 'service'
+            when actor <> '' then 'user'
             else 'unknown'
         end as actor_kind,
         'GitHub' as app_name,

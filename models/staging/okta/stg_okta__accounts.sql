@@ -71,6 +71,8 @@ app_users_renamed as (
         case
             when has_gone or status in ('DEPROVISIONED', 'INACTIVE', 'REVOKED') then 'deprovisioned'
             when status = 'SUSPENDED' then 'suspended'
+            when status in ('APPROVED', 'PENDING', 'STAGED') then 'invited'
+            when status in ('IMPORTED', 'UNASSIGNED') then 'unknown'
             else 'active'
         end as account_status,
         'unknown' as account_kind,

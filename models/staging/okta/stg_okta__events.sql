@@ -36,7 +36,7 @@ renamed as (
         event_type as event_code,
         case
             when outcome in ('SUCCESS', 'ALLOW') then 'success'
-            when outcome is not null then 'failure'
+            when outcome <> 'UNKNOWN' then 'failure'
             else 'unknown'
         end as status,
         ip_address,

@@ -23,11 +23,12 @@ renamed as (
         nullif(display_name, '') as user_name,
         case
             when has_gone then 'deprovisioned'
-            -- rejected, or suspended by an administrator
-            when state = 2 or status = 2 then 'suspended'
-            when status = 0 then 'invited'
+            -- rejected or without a licence, or suspended by an administrator
+            when state in (2, 3) or status = 2 then 'suspended'
+            -- not yet approved, not activated, no password yet
+            when state = 0 or status in (0, 7) then 'invited'
             -- 3 to 8: locked, or a password or question is due; a log-in is one step away
-            when status in (1, 3, 4, 5, 7, 8) then 'active'
+            when status in (1, 3, 4, 5, 8) then 'active'
             else 'unknown'
         end as account_status,
         'unknown' as account_kind,

@@ -43,7 +43,9 @@ renamed as (
             when event_type_id in (8, 29, 35, 77, 78, 85) and app_name is not null then 'sso'
             else 'direct'
         end as source_kind,
-        cast(event_type_id as varchar(32)) as event_code,
+        -- what an administrator does as somebody else is nobody's use
+        cast(event_type_id as varchar(32))
+        || case when assuming_user_id <> coalesce(actor_user_id, user_id) then ' by another' else '' end as event_code,
         case
             when event_type_id in (5, 8, 68, 78, 122, 130, 140, 153) then 'success'
             when event_type_id in (6, 69, 77, 85, 86, 123, 129, 141, 154) then 'failure'

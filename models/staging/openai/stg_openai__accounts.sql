@@ -23,7 +23,7 @@ renamed as (
         display_name as user_name,
         case
             when has_gone then 'deprovisioned'
-            when not is_enabled then 'suspended'
+            when not is_enabled or is_banned then 'suspended'
             else 'active'
         end as account_status,
         case when is_service_account then 'service' else 'unknown' end as account_kind,

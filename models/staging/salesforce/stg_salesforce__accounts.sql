@@ -30,10 +30,15 @@ renamed as (
         case
             when user_type = 'Standard' then 'human'
             when user_type in ('AutomatedProcess', 'CloudIntegrationUser') then 'service'
-            when user_type in ('CspLitePortal', 'CustomerSuccess', 'Guest', 'PowerPartner') then 'external'
+            when
+                lower(user_type) in (
+                    'cspliteportal', 'customersuccess', 'guest', 'powercustomersuccess', 'powerpartner', 'selfservice'
+                )
+                then 'external'
             else 'unknown'
         end as account_kind,
-        license_name,
+        -- who is deactivated, as users are who left, for they can't be deleted, takes none
+        case when is_active then license_name end as license_name,
         'successful_login' as last_activity_basis,
 
         -- booleans

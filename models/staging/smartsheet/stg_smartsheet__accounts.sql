@@ -22,7 +22,7 @@ renamed as (
         lower(trim(email)) as user_email,
         display_name as user_name,
         case
-            when has_gone then 'deprovisioned'
+            when has_gone or status = 'DECLINED' then 'deprovisioned'
             when status = 'ACTIVE' then 'active'
             when status = 'DEACTIVATED' then 'suspended'
             when status = 'PENDING' then 'invited'

@@ -25,10 +25,19 @@ renamed as (
         -- strings
         lower(trim(email)) as user_email,
         cast(null as varchar(256)) as user_name,
-        'user' as actor_kind,
+        case
+            -- Skype, imports from Trello, cell links, automations, what is published, notifications, forms
+            when
+                user_id in (
+                    '1688855062570884', '2814754969413508', '3377704922834820', '3940654876256132',
+                    '5066554783098756', '5629504736520068', '6192454689941380', '7881304550205316'
+                )
+                then 'system'
+            else 'user'
+        end as actor_kind,
         'Smartsheet' as app_name,
         'direct' as source_kind,
-        event_type as event_code,
+        event_type || case when source like 'API%' then ' by a program' else '' end as event_code,
         'unknown' as status,
         ip_address,
         source as user_agent,

@@ -56,7 +56,8 @@ renamed as (
         end as account_status,
         case
             when account_type = 'person' then 'human'
-            when account_type in ('appuser', 'bot') then 'service'
+            when account_type = 'bot' then 'service'
+            when account_type = 'appuser' then 'external'
             else 'unknown'
         end as account_kind,
         license_name,

@@ -73,8 +73,13 @@ security_audit_renamed as (
         'user' as actor_kind,
         'Webex' as app_name,
         'direct' as source_kind,
-        event_category as event_code,
-        'unknown' as status,
+        event_category
+        || case when lower(authentication_method) = 'non-interactive' then ' non-interactive' else '' end as event_code,
+        case lower(event_status)
+            when 'success' then 'success'
+            when 'failure' then 'failure'
+            else 'unknown'
+        end as status,
         ip_address,
         user_agent,
 

@@ -28,9 +28,14 @@ renamed as (
             else 'unknown'
         end as account_status,
         'unknown' as account_kind,
-        -- agents and administrators take the same seat
-        case when role in ('agent', 'admin') then 'Agent' end as license_name,
-        'successful_login' as last_activity_basis,
+        -- agents and administrators take the same seat, light agents and contributors none
+        case
+            when role_type = 1 then 'Light agent'
+            when role_type = 3 then 'Contributor'
+            when role in ('agent', 'admin') then 'Agent'
+        end as license_name,
+        -- a log-in, or a request with the user's token
+        'any_activity' as last_activity_basis,
 
         -- booleans
         is_complete_listing,
