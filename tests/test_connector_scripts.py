@@ -459,6 +459,7 @@ def test_salesforce(whole: Whole) -> None:
     landed = "select user_name, license_name, is_active, last_login_at from landing_salesforce.users order by 1"
     assert whole.query(landed) == [
         ("autoproc@00d5j000000utlp", None, True, None),
+        ("left@example.org", "Salesforce", False, None),
         ("user@example.org", "Salesforce", True, datetime(2026, 1, 31, 9)),
     ]
 
@@ -586,8 +587,9 @@ def test_zendesk(whole: Whole) -> None:
         ("login", "1234", "Sam Agent", datetime(2026, 1, 31, 8, 34, 46)),
         ("update", "-1", "Zendesk", datetime(2026, 1, 31, 8, 34, 46)),
     ]
-    assert whole.query("select email, role, is_active, last_login_at from landing_zendesk.users") == [
-        ("sam@example.org", "agent", True, datetime(2026, 1, 31, 8, 34, 46))
+    assert whole.query("select email, role, role_type, last_login_at from landing_zendesk.users order by 1") == [
+        ("lu@example.org", "agent", 1, None),
+        ("sam@example.org", "agent", 0, datetime(2026, 1, 31, 8, 34, 46)),
     ]
 
 
@@ -733,7 +735,7 @@ def test_smartsheet(whole: Whole) -> None:
     assert [request.query["page"] for request in asked["/2.0/users"]] == ["1", "2"]
     assert whole.query("select event_type, email, source, occurred_at from landing_smartsheet.events order by 1") == [
         ("SHEET - LOAD", "john.doe@smartsheet.com", "WEB_APP", datetime(2026, 1, 29, 8, 28, 33)),
-        ("USER - LOGIN", "john.doe@smartsheet.com", "WEB_APP", datetime(2026, 1, 29, 8, 28, 33)),
+        ("USER - LOGIN", "john.doe@smartsheet.com", "API_INTEGRATED_APP", datetime(2026, 1, 29, 8, 28, 33)),
     ]
     assert whole.query("select email, status, is_licensed, last_login_at from landing_smartsheet.users order by 1") == [
         ("jane.roe@smartsheet.com", "PENDING", False, None),
@@ -753,10 +755,14 @@ def test_webex(whole: Whole) -> None:
     }
     assert asked["/v1/adminAudit/events"][0].query["from"] == "2026-01-30T23:59:59.000Z"
     assert asked[security][1].query == {"cursor": "b"}
-    landed = "select event_category, actor_email, ip_address, occurred_at from landing_webex.security_audit order by 1"
-    assert whole.query(landed) == [
-        ("LOGINS", "joe@example.com", "128.107.241.191", datetime(2019, 1, 2, 16, 58, 36, 845000)),
-        ("LOGOUT", "joe@example.com", "128.107.241.191", datetime(2019, 1, 2, 16, 58, 36, 845000)),
+    seen = "select distinct actor_email, ip_address, occurred_at from landing_webex.security_audit"
+    assert whole.query(seen) == [("joe@example.com", "128.107.241.191", datetime(2019, 1, 2, 16, 58, 36, 845000))]
+    landed = "select event_category, event_status, authentication_method from landing_webex.security_audit"
+    assert whole.query(f"{landed} order by 1, 2, 3") == [
+        ("LOGINS", "FAILURE", "Password"),
+        ("LOGINS", "SUCCESS", "Non-Interactive"),
+        ("LOGINS", "SUCCESS", "Password"),
+        ("LOGOUT", None, None),
     ]
     assert whole.query("select event_category from landing_webex.admin_audit") == [("USERS",)]
     landed = "select email, license_ids, is_login_enabled, last_activity_at from landing_webex.people"
@@ -1108,11 +1114,21 @@ EVENTS: Mapping[str, list[tuple[Any, ...]]] = {
     ],
     "smartsheet": [
         ("events", "john.doe@smartsheet.com", "Smartsheet", "direct", "SHEET - LOAD", "Read", "unknown"),
-        ("events", "john.doe@smartsheet.com", "Smartsheet", "direct", "USER - LOGIN", "Unknown", "unknown"),
+        (
+            "events",
+            "john.doe@smartsheet.com",
+            "Smartsheet",
+            "direct",
+            "USER - LOGIN by a program",
+            "Unknown",
+            "unknown",
+        ),
     ],
     "webex": [
         ("admin_audit", "joe@example.com", "Webex", "direct", "USERS", "Unknown", "unknown"),
-        ("security_audit", "joe@example.com", "Webex", "direct", "LOGINS", "Logon", "unknown"),
+        ("security_audit", "joe@example.com", "Webex", "direct", "LOGINS", "Logon", "failure"),
+        ("security_audit", "joe@example.com", "Webex", "direct", "LOGINS", "Logon", "success"),
+        ("security_audit", "joe@example.com", "Webex", "direct", "LOGINS non-interactive", "Unknown", "success"),
         ("security_audit", "joe@example.com", "Webex", "direct", "LOGOUT", "Unknown", "unknown"),
     ],
     "openai": [
@@ -1190,6 +1206,7 @@ ACCOUNTS: Mapping[str, list[tuple[Any, ...]]] = {
     ],
     "salesforce": [
         ("autoproc@00d5j000000utlp", "Salesforce", "active", "service", None, None, "successful_login"),
+        ("left@example.org", "Salesforce", "suspended", "human", None, None, "successful_login"),
         (
             "user@example.org",
             "Salesforce",
@@ -1202,6 +1219,7 @@ ACCOUNTS: Mapping[str, list[tuple[Any, ...]]] = {
     ],
     "hubspot": [("person3@testdomain.com", "HubSpot", "unknown", "unknown", None, None, None)],
     "zendesk": [
+        ("lu@example.org", "Zendesk", "active", "unknown", "Light agent", None, "any_activity"),
         (
             "sam@example.org",
             "Zendesk",
@@ -1210,7 +1228,7 @@ ACCOUNTS: Mapping[str, list[tuple[Any, ...]]] = {
             "Agent",
             datetime(2026, 1, 31, 8, 34, 46),
             "any_activity",
-        )
+        ),
     ],
     "intercom": [("admin7@email.com", "Intercom", "active", "unknown", "Inbox seat", None, None)],
     "miro": [
