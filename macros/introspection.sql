@@ -25,8 +25,8 @@
 
 
 {#
-    As dbt's own; and where days were counted by other definitions, all are counted as in a first build: to replace each of
-    them takes several times as long, and more memory.
+    As dbt's own; and where days were counted by other definitions, or most of what they are counted with is another, all
+    are counted as in a first build: to replace each of them takes several times as long, and more memory.
 #}
 {% macro should_full_refresh() %}
     {%- set asked_for = config.get('full_refresh') -%}
@@ -34,11 +34,32 @@
 {% endmacro %}
 
 {% macro is_counted_otherwise() %}
-    {%- if not execute or not can_introspect() or config.get('incremental_strategy') != 'replace_days' -%}
+    {%- set counts_days = config.get('incremental_strategy') == 'replace_days' -%}
+    {%- if not (execute and can_introspect() and counts_days and exists(this)) -%}
         {{ return(false) }}
     {%- endif -%}
     {%- set counted = "select 1 from " ~ this ~ " where definition_version = '" ~ definition_of_usage() ~ "' limit 1" -%}
-    {{ return(exists(this) and run_query(counted).rows | length == 0) }}
+    {%- set inputs = config.get('meta', {}).get('inputs') -%}
+    {{ return(run_query(counted).rows | length == 0 or (inputs is not none and has_other_inputs(inputs))) }}
+{% endmacro %}
+
+{# Whether most apps are to be counted anew, for their fingerprint is not the one that they were counted with. #}
+{% macro has_other_inputs(inputs) %}
+    {%- set counted -%}
+        select sum(case when known.counted_as = apps.counted_as then 0 else 1 end) * 2 > count(*)
+        from {{ ref(inputs) }} as apps
+        left join (
+            select
+                org_id,
+                app_id,
+                max(counted_as) as counted_as
+            from {{ this }}
+            where usage_date > (select max(newest.usage_date) - 60 from {{ this }} as newest)
+            group by 1, 2
+        ) as known
+            on apps.org_id = known.org_id and apps.app_id = known.app_id
+    {%- endset -%}
+    {{ return(run_query(counted).columns[0].values()[0] is true) }}
 {% endmacro %}
 
 

@@ -1,9 +1,17 @@
-{{ config(materialized='incremental', incremental_strategy='replace_days', unique_key=['org_id', 'usage_date']) }}
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='replace_days',
+        unique_key=['org_id', 'usage_date'],
+        meta={'inputs': 'int_app_inputs'}
+    )
+}}
 
+{%- set goes_on = is_incremental() %}
 {%- set windows = [7, 28, 30, 90] %}
 {%- set users = 'org_id, app_id, person_class' %}
 {%- set seen = 'apps.first_seen_on' %}
-{%- set first_day = 'greatest(' ~ seen ~ ', recounted.recount_from)' if is_incremental() else seen %}
+{%- set first_day = 'greatest(' ~ seen ~ ', recounted.recount_from)' if goes_on else seen %}
 {%- set averages = {'stickiness': 'average_users_28', 'stickiness_weekdays': 'average_weekday_users_28'} %}
 {%- set figures = ['dau', 'wau', 'mau_28', 'mau_30', 'mau_90', 'stickiness', 'stickiness_weekdays', 'event_count'] %}
 {%- set qualities = ['is_final', 'is_partial', 'usage_known', 'data_complete_ratio', 'sources'] %}
@@ -51,7 +59,7 @@ holidays as (
 
 ),
 
-{% if is_incremental() -%}
+{% if goes_on -%}
 known_apps as (
 
     select
@@ -115,7 +123,7 @@ steps_to_count as (
 
     select steps.*
     from steps
-    {% if is_incremental() -%}
+    {% if goes_on -%}
     inner join recounted
         on steps.org_id = recounted.org_id and steps.usage_date >= recounted.recount_from
     {%- endif %}
@@ -128,7 +136,7 @@ apps_to_count as (
         apps.*,
         {{ first_day }} as count_from
     from apps
-    {% if is_incremental() -%}
+    {% if goes_on -%}
     inner join recounted
         on apps.org_id = recounted.org_id
     {%- endif %}
@@ -157,7 +165,7 @@ completeness as (
     from app_sources
     inner join source_days
         on app_sources.connection_id = source_days.connection_id
-    {%- if is_incremental() %}
+    {%- if goes_on %}
     inner join recounted
         on source_days.org_id = recounted.org_id and source_days.usage_date >= recounted.recount_from
     {%- endif %}
@@ -259,7 +267,7 @@ told_days as (
             and app_days.app_id = source_sets.app_id
             and app_days.usage_date >= source_sets.starts_on
             and (app_days.usage_date < source_sets.next_starts_on or source_sets.next_starts_on is null)
-    {%- if is_incremental() %}
+    {%- if goes_on %}
     union all
     -- on the last day before those to count, what has been so far
     select
@@ -340,7 +348,7 @@ used_days as (
             and classes.person_class = steps.person_class
             and told_windows.usage_date = steps.usage_date
     where told_windows.is_to_count
-    {%- if is_incremental() %}
+    {%- if goes_on %}
     union all
     select
         org_id,
@@ -437,7 +445,7 @@ counted as (
         cast(complete_day_count as bigint) as complete_day_count,
         counted_as
     from judged
-    {%- if is_incremental() %}
+    {%- if goes_on %}
     union all
     -- not kept: by it replace_days knows that the day was counted, if nothing is left on it
     select

@@ -31,7 +31,7 @@ renamed as (
         action as event_code,
         case
             when lower(result) = 'success' then 'success'
-            when lower(result) in ('failed', 'failure') then 'failure'
+            when result <> '' then 'failure'
             else 'unknown'
         end as status,
         ip_address,
