@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
+from itertools import product
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
@@ -375,14 +376,20 @@ class _ApiReader(Reader):
     def _requests(self, params: Mapping[str, Any]) -> Iterator[Any]:
         """All pages of one window or listing, of each variant and of each thing that the stream hangs under."""
         stream = self._stream
-        given = {name: option for name, option in stream.options.items() if option in self._connection.settings}
-        fixed = {name: self._connection.setting(setting) for name, setting in {**stream.settings, **given}.items()}
+        fixed = {name: self._connection.setting(setting) for name, setting in stream.settings.items()}
+        given = {name: self._connection.settings.get(option) for name, option in stream.options.items()}
+        options = [
+            [(name, value) for value in (values if isinstance(values, list) else [values])]
+            for name, values in given.items()
+            if values
+        ]
         of_listing = params if stream.parent and stream.parent.is_windowed else {}
         if of_listing:
             params = {}
         for fields in self._above(of_listing):
-            for variant in stream.variants:
-                yield from self._read_pages(fields, {**stream.params, **fixed, **variant, **params})
+            for option in product(*options):
+                for variant in stream.variants:
+                    yield from self._read_pages(fields, {**stream.params, **fixed, **dict(option), **variant, **params})
 
     def _read_pages(self, fields: Mapping[str, str], params: Mapping[str, Any]) -> Iterator[Any]:
         stream = self._stream

@@ -785,6 +785,31 @@ def test_slack_without_enterprise_grid(whole: Whole) -> None:
     ]
 
 
+def test_slack_lists_the_users_of_each_workspace_that_is_named(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is in two workspaces is one user; `team_id` that names none asks for the token's own."""
+    members = {"T1": ["U1", "U2"], "T2": ["U2", "U3"], None: ["U0"]}
+
+    def answer(request: Request) -> Answer:
+        users = members[request.query.get("team_id")]
+        return Answer(
+            {
+                "ok": True,
+                "entries": [],
+                "members": [{"id": user} for user in users],
+                "billable_info": {user: {"billing_active": True} for user in users},
+            }
+        )
+
+    with vendor(answer) as server:
+        for name, teams in (("two", ["T1", "T2"]), ("one", "T2"), ("none", [])):
+            monkeypatch.setenv(f"CONNECTIONS__{name.upper()}__TOKEN", "xoxp-0000")
+            connection = Connection(name, "acme", "slack", server.url, NOW - timedelta(hours=1), {"team_id": teams})
+            assert not lake.extract(connectors()["slack"], connection).failures
+    for table in ("users", "billable_info"):
+        landed = f"select connection_id, list_sort(list(distinct account_id)) from landing_slack.{table} group by all"
+        assert dict(lake.query(landed)) == {"two": ["U1", "U2", "U3"], "one": ["U2", "U3"], "none": ["U0"]}
+
+
 def test_an_access_that_moves_on_is_one_more_and_takes_nothing_back(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -998,18 +1023,14 @@ def test_lastpass(lake: Lake, read: Read, zone: str, hours: int) -> None:
     api = "/enterpriseapi.php"
     asked = read("lastpass", settings={"time_zone": zone})
     first, second = (json.loads(request.body) for request in asked[f"{api}#reporting"])
-    assert {name: first[name] for name in ("cid", "provhash", "cmd", "user")} == {
+    to = {0: "2026-01-31 11:59:00", 1: "2026-01-31 13:59:00"}[hours]  # an hour wider: clocks go back
+    assert first == {
         "cid": "8771312",
         "provhash": "a-provisioning-hash",
         "cmd": "reporting",
-        "user": "allusers",
+        "data": {"from": "2026-01-30 23:59:59", "to": to, "user": "allusers"},
     }
-    spans = {
-        0: ("2026-01-30 23:59:59", "2026-01-31 11:59:00", "2026-01-30 09:51:51"),
-        1: ("2026-01-30 23:59:59", "2026-01-31 13:59:00", "2026-01-30 10:51:51"),  # an hour wider: clocks go back
-    }
-    assert (first["data"]["from"], first["data"]["to"], second["data"]["to"]) == spans[hours]
-    assert second["data"]["from"] == first["data"]["from"]
+    assert second == first | {"data": first["data"] | {"next": 1769766711000000}}
     assert [json.loads(request.body)["data"]["pageindex"] for request in asked[f"{api}#getuserdata"]] == [0, 1]
     at = datetime(2026, 1, 30, 9, 51, 51) - timedelta(hours=hours)
     landed = "select occurred_at, action, email, count(distinct event_id) from landing_lastpass.events group by 1, 2, 3"

@@ -5,8 +5,8 @@ that it means that of New York: the setting `time_zone` must name it, for instan
 How the API behaves:
 - one address takes every command as a POST, with the credentials in its body; a failure is a 200 whose status is
   `FAIL`;
-- events come newest first as a map Event1 … EventN. `next`, a microsecond epoch, is where the next page ends; it goes
-  back as a time in the account's zone. Whether bounds are included is not stated;
+- events come newest first as a map Event1 … EventN, 10,000 at once. An answer's `next`, a time in microseconds, asks
+  for what was then or earlier. Whether `from` and `to` are included is not stated;
 - an event has no id: the key is a hash, and two equal events in one second both count;
 - users come by page index, 2,000 at once; the end is a page without any;
 - how a rate limit is announced is not documented.
@@ -15,7 +15,7 @@ How the API behaves:
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import timedelta
 
 import requests
 from dlt.sources.helpers.rest_client.paginators import (
@@ -30,31 +30,26 @@ from ingestion.connector import Column, Connector, Key, Lateness, Stream, Window
 
 
 class Account(AuthBase):
-    """Puts the credentials into the body, and the end of a page, an epoch, into the account's zone."""
+    """Puts the credentials into the body."""
 
-    def __init__(self, cid: str, provhash: str, zone: tzinfo) -> None:
+    def __init__(self, cid: str, provhash: str) -> None:
         self.cid = cid
         self.provhash = provhash
-        self._zone = zone
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Complete the body."""
         body = json.loads(request.body or b"{}")
-        end = str(body.get("data", {}).get("to", ""))
-        if end.isdigit():
-            instant = datetime.fromtimestamp(int(end) / 1_000_000, UTC)
-            body["data"]["to"] = instant.astimezone(self._zone).strftime("%Y-%m-%d %H:%M:%S")
         request.prepare_body(None, None, json={**body, "cid": self.cid, "provhash": self.provhash})
         return request
 
 
 def _auth(connection: Connection, session: requests.Session) -> Account:
     connection.setting("time_zone")  # UTC, the default, would be hours off
-    return Account(connection.secret("cid"), connection.secret("provhash"), connection.time_zone)
+    return Account(connection.secret("cid"), connection.secret("provhash"))
 
 
 def _event_pages() -> BasePaginator:
-    return JSONResponseCursorPaginator(cursor_path="next", cursor_body_path="data.to")
+    return JSONResponseCursorPaginator(cursor_path="next", cursor_body_path="data.next")
 
 
 def _user_pages() -> BasePaginator:
@@ -74,10 +69,10 @@ CONNECTOR = Connector(
             method="POST",
             records="data",
             paginator=_event_pages,
-            params={"cmd": "reporting", "user": "allusers"},
+            params={"cmd": "reporting"},
             order="newest_first",
             window=Window(
-                params={"data": {"from": "{start}", "to": "{end}"}},
+                params={"data": {"from": "{start}", "to": "{end}", "user": "allusers"}},
                 format="naive",
                 start_is_exclusive=True,
                 retention=timedelta(days=365),  # not stated; asking for more costs an empty page

@@ -2,7 +2,7 @@
 
 A user token with `auditlogs:read` (Enterprise Grid), `users:read`, `users:read.email` and `admin`. `access_logs = true`
 in the settings reads the access logs in place of the audit logs. The token of a whole organisation needs `team_id`, the
-workspace whose users are listed.
+workspace whose users are listed, or a list of them.
 How the API behaves:
 - `oldest` and `latest` are whole seconds and both inclusive; logs come newest first, up to 9,999 a page;
 - the cursor must be sent with the same `oldest`, or paging runs past the lower bound;

@@ -81,23 +81,6 @@ def _figma(rows: list[Any], request: Request, envelope: dict[str, Any], headers:
     return rows[:PAGE]
 
 
-def _lastpass(rows: list[Any], request: Request, envelope: dict[str, Any], headers: dict[str, str]) -> list[Any]:
-    """A page ends between two seconds, and `next` is the second before which the following one ends."""
-
-    def second(record: Any) -> str:
-        return str(record["value"]["Time"])[:19] if isinstance(record, dict) else ""
-
-    size = PAGE
-    while size < min(len(rows), 9 * PAGE) and (
-        second(rows[size]) == second(rows[size - 1]) or not second(rows[size - 1])
-    ):
-        size += 1
-    if size < len(rows):
-        moment = datetime.fromisoformat(second(rows[size - 1])).replace(tzinfo=TIME_ZONE)
-        envelope["next"] = str(int(moment.timestamp() * 1_000_000))
-    return rows[:size]
-
-
 def _tableau(rows: list[Any], request: Request, envelope: dict[str, Any], headers: dict[str, str]) -> list[Any]:
     number = int(request.query["pageNumber"])
     numbers = {"pageNumber": number, "pageSize": PAGE, "totalAvailable": len(rows)}
@@ -176,7 +159,6 @@ ODDITIES: Mapping[str, Oddity] = {
     "duo.authentication": Oddity(read=_duo_read, write=_duo_write),
     "figma.activity_logs": Oddity(serve=_figma),
     "jumpcloud.events": Oddity(read=_jumpcloud_read, write=_jumpcloud_write, ends_on_short_page=True),
-    "lastpass.events": Oddity(serve=_lastpass),
     **{
         f"snowflake.{stream}": Oddity(
             serve=_snowflake, is_numbered=True, result=_snowflake_result, asked=_snowflake_asked
