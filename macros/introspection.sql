@@ -38,9 +38,14 @@
     {%- if not (execute and can_introspect() and counts_days and exists(this)) -%}
         {{ return(false) }}
     {%- endif -%}
-    {%- set counted = "select 1 from " ~ this ~ " where definition_version = '" ~ definition_of_usage() ~ "' limit 1" -%}
     {%- set inputs = config.get('meta', {}).get('inputs') -%}
-    {{ return(run_query(counted).rows | length == 0 or (inputs is not none and has_other_inputs(inputs))) }}
+    {%- set told_by = ['definition_version'] + (['counted_as'] if inputs else []) -%}
+    {%- set columns = adapter.get_columns_in_relation(this) | map(attribute='name') -%}
+    {%- if told_by | reject('in', columns | list) | list -%}
+        {{ return(true) }}
+    {%- endif -%}
+    {%- set counted = "select 1 from " ~ this ~ " where definition_version = '" ~ definition_of_usage() ~ "' limit 1" -%}
+    {{ return(run_query(counted).rows | length == 0 or (inputs and has_other_inputs(inputs))) }}
 {% endmacro %}
 
 {# Whether most apps are to be counted anew, for their fingerprint is not the one that they were counted with. #}

@@ -575,6 +575,23 @@ def test_an_edited_model_counts_the_past_anew_at_the_next_build(
     assert warehouse.rows(days, "usage_date", figure) == before
 
 
+def test_a_warehouse_older_than_what_its_days_are_compared_by_counts_them_anew(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path / "home")
+    land_people(warehouse)
+    warehouse.land("google_workspace", *next(arrivals()))
+    warehouse.build()
+    marts = warehouse.contents("app_usage_daily", "user_app_usage", "fct_app_usage_daily")
+    assert all(marts.values())
+    counted = [path for path in PROJECT.glob("models/**/*.sql") if "replace_days" in path.read_text(encoding="utf-8")]
+    assert len(counted) == 6
+    for path in counted:
+        table = f"analytics{'_intermediate' * (path.parent.name == 'intermediate')}.{path.stem}"
+        warehouse.query(f"alter table {table} drop column definition_version")
+    warehouse.query("alter table analytics_intermediate.int_app_class_days drop column counted_as")
+    warehouse.build()
+    assert warehouse.contents(*marts) == marts
+
+
 def test_a_breaking_change_is_a_second_version_beside_the_first(tmp_path: Path) -> None:
     """A column gets another name: readers of the published table keep theirs until they have moved to the new one."""
     project = copy_project(tmp_path / "project", data_tests=False)
