@@ -373,6 +373,25 @@ def test_an_org_without_a_usable_time_zone_is_counted_in_utc_and_named(on_duckdb
     ]
 
 
+def test_a_customer_no_account_of_which_is_an_employees_is_named(on_duckdb: Warehouse) -> None:
+    """Else all its figures of people are 0, and nothing says why."""
+    orgs = ["acme", "globex", "initech"]
+    people = [employee("globex", "ann", email="ann@elsewhere.com"), employee("initech", "ann")]
+    on_duckdb.land("product", "p1", {"orgs": [org(name, "UTC") for name in orgs], "employees": people})
+    at = "2026-01-20 12:00"
+    tables: dict[str, list[Row]] = {"login": [], "fetch_log": []}
+    for name in orgs:
+        connection = (f"{name}-google", name)
+        tables["login"].append(login(*connection, f"ann@{name}.com", "2026-01-10 20:00", fetched=at))
+        tables["fetch_log"] += fetches("google_workspace", *connection, start="2026-01-01 00:00", at=at)
+    on_duckdb.land("google_workspace", "g1", tables)
+    results = on_duckdb.build(of="dim_accounts", tests=True)
+    [warning] = [result for result in results if result.node.name == "assert_an_org_has_accounts_of_its_people"]
+    assert (warning.status, warning.failures) == ("warn", 2)
+    named = on_duckdb.query(warning.node.compiled_code)
+    assert sorted(named) == [("acme",), ("globex",)]
+
+
 def test_a_customer_that_moves_keeps_the_days_that_are_over(on_duckdb: Warehouse) -> None:
     """A first time zone has always been the customer's, however late it is told; others count from then on."""
 
