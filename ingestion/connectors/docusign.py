@@ -2,7 +2,7 @@
 
 An integration with the JWT grant: settings `user_id` (whom it acts for), `organization_id` and `account_id`, secrets
 `integration_key` and `private_key`, scopes `impersonation` and `user_read`. Monitor is an add-on: `monitor = true`
-reads it.
+reads it. It tells of the whole organisation: where several of its accounts are connections, one of them reads it.
 How the API behaves:
 - the stream is read from a time on, oldest first, with no end; `endCursor` is always there, and an empty page is the
   end. Asked for nothing it begins seven days ago, and how far back it reaches is not stated;
