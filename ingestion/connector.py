@@ -17,6 +17,8 @@ from typing import Any, Literal
 from urllib.parse import urljoin
 
 import requests
+from dlt.common.configuration import configspec
+from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
 from dlt.sources.helpers.rest_client.paginators import (
     BasePaginator,
     JSONResponseCursorPaginator,
@@ -193,6 +195,18 @@ class HeaderAuth(AuthBase):
         """Add the headers."""
         request.headers.update(vars(self))
         return request
+
+
+@configspec
+class RefreshToken(OAuth2ClientCredentials):
+    """Access tokens for a refresh token that lasts, or lives longer each time it is used."""
+
+    refresh_token: str = ""
+
+    def build_access_token_request(self) -> dict[str, Any]:
+        """The token request of OAuth 2.0, with the application's credentials in its body."""
+        grant = {"grant_type": "refresh_token", "refresh_token": self.refresh_token}
+        return {"data": {**grant, "client_id": self.client_id, "client_secret": self.client_secret}}
 
 
 class LoneCursorPaginator(JSONResponseCursorPaginator):

@@ -386,8 +386,13 @@ TOKEN_REQUESTS: dict[str, tuple[str | None, dict[str, Any]]] = {
     ),
     "pingone": (basic("secret-client_id", "secret-client_secret"), {"grant_type": "client_credentials"}),
     "dropbox": (
-        basic("secret-app_key", "secret-app_secret"),
-        {"grant_type": "refresh_token", "refresh_token": "secret-refresh_token"},
+        None,
+        {
+            "grant_type": "refresh_token",
+            "refresh_token": "secret-refresh_token",
+            "client_id": "secret-app_key",
+            "client_secret": "secret-app_secret",
+        },
     ),
     "box": (
         None,

@@ -199,6 +199,7 @@ VENDORS = {
     ),
     "webex": Case(
         {
+            "/v1/access_token": TOKEN,
             SECURITY_AUDIT: _linked(SECURITY_AUDIT, pages("webex", "security_audit")),
             **_streams(
                 "webex",
@@ -206,7 +207,7 @@ VENDORS = {
             ),
         },
         {"org_id": "o-1", "security_audit": True},
-        {"token": "a-webex-token"},
+        {"client_id": "an-app", "client_secret": "a-secret", "refresh_token": "a-refresh-token"},
     ),
     "slack": Case(
         _streams(
@@ -746,7 +747,13 @@ def test_smartsheet(whole: Whole) -> None:
 def test_webex(whole: Whole) -> None:
     security = SECURITY_AUDIT
     asked = whole.asked("webex")
-    assert _bearers(asked, security, "/v1/people") == {"Bearer a-webex-token"}
+    assert parse_qs(asked["/v1/access_token"][0].body.decode()) == {
+        "grant_type": ["refresh_token"],
+        "refresh_token": ["a-refresh-token"],
+        "client_id": ["an-app"],
+        "client_secret": ["a-secret"],
+    }
+    assert _bearers(asked, security, "/v1/people") == {"Bearer a-fresh-token"}
     assert asked[security][0].query == {
         "max": "1000",
         "orgId": "o-1",

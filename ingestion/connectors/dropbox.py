@@ -17,29 +17,12 @@ How late events are and how long they are kept is not documented here.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import requests
-from dlt.common.configuration import configspec
-from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 
 from ingestion.connections import Connection
-from ingestion.connector import Column, Connector, Key, Lateness, LoneCursorPaginator, Stream, Window
-
-
-@configspec
-class RefreshToken(OAuth2ClientCredentials):
-    """Access tokens of four hours for a refresh token that lasts."""
-
-    refresh_token: str = ""
-
-    def build_access_token_request(self) -> dict[str, Any]:
-        """The token request as Dropbox wants it."""
-        return {
-            "data": {"grant_type": "refresh_token", "refresh_token": self.refresh_token},
-            "auth": (self.client_id, self.client_secret),
-        }
+from ingestion.connector import Column, Connector, Key, Lateness, LoneCursorPaginator, RefreshToken, Stream, Window
 
 
 def _auth(connection: Connection, session: requests.Session) -> RefreshToken:

@@ -1,15 +1,15 @@
 """Webex: sign-ins and sign-outs, what administrators did, people with licences and last activity, what was bought.
 
 A service app authorised by a full administrator, with `audit:events_read`, `spark-admin:people_read` and
-`spark-admin:licenses_read`; the setting `org_id`. `security_audit = true` reads sign-ins, which need an add-on.
+`spark-admin:licenses_read`: its client, and the refresh token of the authorisation, which lives on while it is used.
+The setting `org_id`; `security_audit = true` reads sign-ins, which need an add-on.
 How the API behaves:
 - both audits require the organisation and both bounds, of which it is not said whether they are included; security
   events at most a year a request;
 - pages are linked by a Link header, up to 200 at once for administrators' events, 1,000 for security events;
 - a log-in that failed, or that no person made, is a security event like any other, and says so in its fields;
 - people have the ids of their licences, whose names are a listing of their own;
-- `lastActivity` is any activity, and absent where the organisation does not share presence;
-- a service app's token ends after some days, unless somebody puts a new one.
+- `lastActivity` is any activity, and absent where the organisation does not share presence.
 """
 
 from __future__ import annotations
@@ -17,15 +17,20 @@ from __future__ import annotations
 from datetime import timedelta
 
 import requests
-from dlt.sources.helpers.rest_client.auth import BearerTokenAuth
 from dlt.sources.helpers.rest_client.paginators import HeaderLinkPaginator
 
 from ingestion.connections import Connection
-from ingestion.connector import Column, Connector, Key, Lateness, Stream, Window
+from ingestion.connector import Column, Connector, Key, Lateness, RefreshToken, Stream, Window
 
 
-def _auth(connection: Connection, session: requests.Session) -> BearerTokenAuth:
-    return BearerTokenAuth(token=connection.secret("token"))
+def _auth(connection: Connection, session: requests.Session) -> RefreshToken:
+    return RefreshToken(
+        access_token_url="https://webexapis.com/v1/access_token",  # noqa: S106 (an address, no secret)
+        client_id=connection.secret("client_id"),
+        client_secret=connection.secret("client_secret"),
+        refresh_token=connection.secret("refresh_token"),
+        session=session,
+    )
 
 
 _EVENT = (
