@@ -148,7 +148,10 @@ CASES = {
         ),
         Case(
             "pingone",
-            {f"/v1/environments/{_ENVIRONMENT}/activities": ("activities", by_query("cursor", "eyJuIjoxfQ"))},
+            {
+                f"/v1/environments/{_ENVIRONMENT}/activities": ("activities", by_query("cursor", "eyJuIjoxfQ")),
+                f"/v1/environments/{_ENVIRONMENT}/users": ("users", by_query("cursor", "eyJwIjoxfQ")),
+            },
             secrets=("client_id", "client_secret"),
             authorization=_BEARER,
             settings={"region": "eu", "environment_id": _ENVIRONMENT},
@@ -658,6 +661,6 @@ def test_staging_gives_events_in_the_common_shape(name: str, staged: Warehouse) 
     assert listed(staged, _EVENT, events) == fixture(name, "expected")["events"]
 
 
-@pytest.mark.parametrize("name", sorted(CASES.keys() - {"pingone", "onepassword"}))
+@pytest.mark.parametrize("name", sorted(CASES.keys() - {"onepassword"}))
 def test_staging_gives_accounts_in_the_common_shape(name: str, staged: Warehouse) -> None:
     assert listed(staged, _ACCOUNT, f"analytics_staging.stg_{name}__accounts") == fixture(name, "expected")["accounts"]

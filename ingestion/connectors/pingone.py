@@ -1,14 +1,17 @@
-"""PingOne: audit activities, which also see the use of applications behind PingOne.
+"""PingOne: audit activities, which also see the use of applications behind PingOne, and users.
 
-A worker application with the role `Environment Admin` or a custom role that may read audit activities. Settings:
-`environment_id`, and `region`: `com`, `eu`, `asia`, `ca` or `com.au`.
+A worker application with the role `Environment Admin` or a custom role that may read audit activities, and one that may
+read users, `Identity Data Read Only` or `Identity Data Admin`. Settings: `environment_id`, and `region`: `com`, `eu`,
+`asia`, `ca` or `com.au`.
 How the API behaves:
 - a filter bounds `recordedAt`, both bounds exclusive; newest first, up to 500 a page, the address of the next in
   `_links.next.href`; at most two weeks back: what is older must be asked back from an archive, which is not done;
 - who acted is `actors.user`, whose `name` is the user name and often an e-mail, and `actors.client`, the application;
 - `result.status` is SUCCESS or FAILED;
-- this endpoint has a lower rate limit than the others and is not meant for high volumes.
-How late activities are is not documented. Users are not listed.
+- this endpoint has a lower rate limit than the others and is not meant for high volumes;
+- users come up to 200 a page, with their last sign-on; one that is locked may log in again later, one that is disabled
+  may not.
+How late activities are is not documented.
 """
 
 from __future__ import annotations
@@ -82,6 +85,25 @@ CONNECTOR = Connector(
                 Column("result_status", "$.result.status"),
                 Column("app_name", sql=where_equal("payload $.resources", "type", "APPLICATION", "name")),
                 Column("created_at", "$.createdAt", "timestamp"),
+            ),
+        ),
+        Stream(
+            name="users",
+            kind="accounts",
+            base_url="https://api.pingone.{region}",
+            path="/v1/environments/{environment_id}/users",
+            records="_embedded.users",
+            paginator=_pages,
+            params={"limit": 200},
+            key=Key(("$.id",)),
+            columns=(
+                Column("account_id", "$.id"),
+                Column("user_name", "$.username"),
+                Column("email", "$.email"),
+                Column("display_name", sql="concat_ws(' ', payload->>'$.name.given', payload->>'$.name.family')"),
+                Column("is_enabled", "$.enabled", "bool"),
+                Column("created_at", "$.createdAt", "timestamp"),
+                Column("last_sign_on_at", "$.lastSignOn.at", "timestamp"),
             ),
         ),
     ),
