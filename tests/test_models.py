@@ -534,6 +534,7 @@ def test_what_a_vendor_may_leave_null_stops_nothing(on_duckdb: Warehouse) -> Non
     assert {result.node.name for result in results if result.status == "warn"} == {
         "assert_a_contract_says_what_was_bought",
         "assert_a_person_is_listed_once",
+        "assert_an_org_has_accounts_of_its_people",
         "assert_every_org_has_a_known_time_zone",
     }
     used = whole.rows("analytics.user_app_usage where person_class = 'human'", "org_id", "person_id", "active_days_30")
