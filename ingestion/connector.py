@@ -136,7 +136,8 @@ class Stream:
     method: Literal["GET", "POST"] = "GET"
     params: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)  # parameter -> name of the connection's setting
-    # the same of settings that a connection may do without; of a list, the request once for each of its entries
+    # the same of settings that a connection may do without; of a list, the request once for each of its entries, which
+    # key and columns have as a parent's field, empty where there is none
     options: Mapping[str, str] = field(default_factory=dict)
     ends_on_empty_page: bool = False  # for vendors whose next link never disappears
     explode: str = ""  # JSON path of a list in the record; a row per element

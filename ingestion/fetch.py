@@ -273,7 +273,8 @@ class Reader(ABC):
         for reject in rejects.to_pylist() if rejects is not None else ():
             by_parent.setdefault(reject["parent"], []).append(reject)
         for parent, group in by_parent.items():
-            fields = msgspec.json.decode(parent, type=dict[str, str])
+            # one that was rejected before the stream had its options has none of theirs
+            fields = dict.fromkeys(self._stream.options, "") | msgspec.json.decode(parent, type=dict[str, str])
             for start in range(0, len(group), BATCH_RECORDS):
                 batch = group[start : start + BATCH_RECORDS]
                 typed = self._typer.type([checked(reject["payload"].encode()) for reject in batch], fields)
@@ -377,19 +378,20 @@ class _ApiReader(Reader):
         """All pages of one window or listing, of each variant and of each thing that the stream hangs under."""
         stream = self._stream
         fixed = {name: self._connection.setting(setting) for name, setting in stream.settings.items()}
-        given = {name: self._connection.settings.get(option) for name, option in stream.options.items()}
+        given = {name: self._connection.settings.get(option) or None for name, option in stream.options.items()}
         options = [
             [(name, value) for value in (values if isinstance(values, list) else [values])]
             for name, values in given.items()
-            if values
         ]
         of_listing = params if stream.parent and stream.parent.is_windowed else {}
         if of_listing:
             params = {}
         for fields in self._above(of_listing):
-            for option in product(*options):
+            for option in map(dict, product(*options)):
+                below = {**fields, **{name: "" if value is None else str(value) for name, value in option.items()}}
+                chosen = {name: value for name, value in option.items() if value is not None}
                 for variant in stream.variants:
-                    yield from self._read_pages(fields, {**stream.params, **fixed, **dict(option), **variant, **params})
+                    yield from self._read_pages(below, {**stream.params, **fixed, **chosen, **variant, **params})
 
     def _read_pages(self, fields: Mapping[str, str], params: Mapping[str, Any]) -> Iterator[Any]:
         stream = self._stream

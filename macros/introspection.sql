@@ -63,6 +63,7 @@
             group by 1, 2
         ) as known
             on apps.org_id = known.org_id and apps.app_id = known.app_id
+        where apps.first_seen_on <= apps.expected_as_of_date  {#- others have no day yet that is over #}
     {%- endset -%}
     {{ return(run_query(counted).columns[0].values()[0] is true) }}
 {% endmacro %}

@@ -793,28 +793,42 @@ def test_slack_without_enterprise_grid(whole: Whole) -> None:
 
 
 def test_slack_lists_the_users_of_each_workspace_that_is_named(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever is in two workspaces is one user; `team_id` that names none asks for the token's own."""
+    """Whoever is in two workspaces, and switched off in one, stays so; no `team_id` asks for the token's own."""
     members = {"T1": ["U1", "U2"], "T2": ["U2", "U3"], None: ["U0"]}
 
     def answer(request: Request) -> Answer:
-        users = members[request.query.get("team_id")]
+        team = request.query.get("team_id")
+        users = members[team]
         return Answer(
             {
                 "ok": True,
-                "entries": [],
-                "members": [{"id": user} for user in users],
-                "billable_info": {user: {"billing_active": True} for user in users},
+                "logins": [],
+                "members": [{"id": user, "deleted": team == "T2"} for user in users],
+                "billable_info": {user: {"billing_active": team != "T2"} for user in users},
             }
         )
 
     with vendor(answer) as server:
         for name, teams in (("two", ["T1", "T2"]), ("one", "T2"), ("none", [])):
             monkeypatch.setenv(f"CONNECTIONS__{name.upper()}__TOKEN", "xoxp-0000")
-            connection = Connection(name, "acme", "slack", server.url, NOW - timedelta(hours=1), {"team_id": teams})
-            assert not lake.extract(connectors()["slack"], connection).failures
-    for table in ("users", "billable_info"):
-        landed = f"select connection_id, list_sort(list(distinct account_id)) from landing_slack.{table} group by all"
-        assert dict(lake.query(landed)) == {"two": ["U1", "U2", "U3"], "one": ["U2", "U3"], "none": ["U0"]}
+            settings = {"team_id": teams, "access_logs": True}
+            connection = Connection(name, "acme", "slack", server.url, NOW - timedelta(hours=1), settings)
+            for hours in range(3):  # of which only the first has anything to tell
+                assert not lake.extract(connectors()["slack"], connection, NOW + timedelta(hours=hours)).failures
+        asked = {request.query.get("team_id") for request in server.requests if request.path.endswith("accessLogs")}
+    assert asked == {"T1", "T2", None}
+    states = [
+        ("none", "", "U0", True),
+        ("one", "T2", "U2", False),
+        ("one", "T2", "U3", False),
+        ("two", "T1", "U1", True),
+        ("two", "T1", "U2", True),
+        ("two", "T2", "U2", False),
+        ("two", "T2", "U3", False),
+    ]
+    for table, is_on in (("users", "not is_deleted"), ("billable_info", "is_billing_active")):
+        landed = f"select connection_id, workspace_id, account_id, {is_on} from landing_slack.{table} order by all"
+        assert lake.query(landed) == states
 
 
 def test_an_access_that_moves_on_is_one_more_and_takes_nothing_back(

@@ -191,6 +191,28 @@ def land_silent_zoom(warehouse: Warehouse) -> None:
     warehouse.land("zoom", "z1", {"activities": used, "fetch_log": log})
 
 
+def test_apps_that_came_today_make_no_day_count_anew_and_an_edit_makes_all(on_duckdb: Warehouse) -> None:
+    """An identity provider that is connected shows many apps at once, none of which has a day that is over."""
+
+    def counted_anew(*arguments: str) -> bool:
+        table = "select table_oid from duckdb_tables() where table_name = 'int_app_class_days'"
+        before = on_duckdb.query(table)
+        on_duckdb.build(*arguments, of="int_app_class_days")
+        return before != on_duckdb.query(table)
+
+    land_people(on_duckdb, employee("acme", "ann"))
+    used = login(*GOOGLE, "ann@acme.com", "2026-01-18 18:00")
+    log = fetches("google_workspace", *GOOGLE, start="2025-12-01 08:00", at="2026-01-20 12:00")
+    on_duckdb.land("google_workspace", "g0", {"login": [used], "fetch_log": log})
+    assert counted_anew()
+    uses = [okta_use("ann@acme.com", "2026-01-20 11:00", app) for app in ("Zoom", "Figma", "Asana")]
+    log = fetches("okta", *OKTA, start="2026-01-20 08:00", at="2026-01-20 12:00")
+    on_duckdb.land("okta", "o0", {"system_log": uses, "fetch_log": log})
+    assert not counted_anew()
+    assert on_duckdb.query("select count(distinct app_id) from analytics_intermediate.int_app_inputs") == [(4,)]
+    assert counted_anew("--vars", "{min_complete_ratio: 0.8}")
+
+
 @pytest.mark.stress
 def test_days_long_over_are_counted_anew_when_what_is_told_of_them_changes(on_duckdb: Warehouse) -> None:
     """No load touches those days: a source, a setting or the clock does."""

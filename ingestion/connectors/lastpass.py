@@ -6,7 +6,8 @@ How the API behaves:
 - one address takes every command as a POST, with the credentials in its body; a failure is a 200 whose status is
   `FAIL`;
 - events come newest first as a map Event1 … EventN, 10,000 at once. An answer's `next`, a time in microseconds, asks
-  for what was then or earlier. Whether `from` and `to` are included is not stated;
+  for what was then or earlier; whether that brings the last event again, which would then count twice, is not stated,
+  nor whether `from` and `to` are included;
 - an event has no id: the key is a hash, and two equal events in one second both count;
 - users come by page index, 2,000 at once; the end is a page without any;
 - how a rate limit is announced is not documented.

@@ -2,7 +2,7 @@
 
 A user token with `auditlogs:read` (Enterprise Grid), `users:read`, `users:read.email` and `admin`. `access_logs = true`
 in the settings reads the access logs in place of the audit logs. The token of a whole organisation needs `team_id`, the
-workspace whose users are listed, or a list of them.
+workspace that is read, or a list of them.
 How the API behaves:
 - `oldest` and `latest` are whole seconds and both inclusive; logs come newest first, up to 9,999 a page;
 - the cursor must be sent with the same `oldest`, or paging runs past the lower bound;
@@ -80,6 +80,7 @@ CONNECTOR = Connector(
             records="logins",
             paginator=_pages,
             params={"limit": 999},  # 1,000 is too much for pages by cursor
+            options={"team_id": "team_id"},
             order="newest_first",
             # how long a row is kept is not said
             window=Window(params={}, retention=timedelta(days=365)),
@@ -105,8 +106,9 @@ CONNECTOR = Connector(
             paginator=_pages,
             params={"limit": 200},
             options={"team_id": "team_id"},
-            key=Key(("$.id",)),
+            key=Key(("team_id", "$.id")),  # who is in two workspaces may be switched off in one
             columns=(
+                Column("workspace_id", "team_id", of="parent"),
                 Column("account_id", "$.id"),
                 Column("email", "$.profile.email"),
                 Column("display_name", "$.real_name"),
@@ -125,8 +127,9 @@ CONNECTOR = Connector(
             records="billable_info",
             paginator=_pages,
             options={"team_id": "team_id"},
-            key=Key(("$.id",)),
+            key=Key(("team_id", "$.id")),
             columns=(
+                Column("workspace_id", "team_id", of="parent"),
                 Column("account_id", "$.id"),
                 Column("is_billing_active", "$.value.billing_active", "bool"),
             ),

@@ -75,11 +75,7 @@ CONNECTOR = Connector(
             # not documented: the common case, and a day for what is rare
             lateness=Lateness(delay=timedelta(minutes=1), usual=timedelta(hours=1), rare=timedelta(days=1)),
             key=Key(("$.eventId",)),
-            occurred_at=Column(
-                "occurred_at",
-                type="timestamp",
-                sql="coalesce(payload->>'$.eventTimestamp', payload->>'$.eventTimeStamp')",
-            ),
+            occurred_at=Column("occurred_at", type="timestamp", sql=_OCCURRED),
             columns=(
                 Column("event_type", sql="(payload->>'$.objectType') || ' - ' || (payload->>'$.action')"),
                 Column("user_id", "$.userId"),
