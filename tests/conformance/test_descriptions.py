@@ -19,6 +19,7 @@ NOT_AS_DESCRIBED = {
     "slack": {  # of 2021, when tokens went into the query, and most pages had numbers
         "/api/team.accessLogs: cursor is no parameter",
         "/api/team.accessLogs: limit is no parameter",
+        "/api/team.accessLogs: team_id is no parameter",
         "/api/team.accessLogs: token is missing",
         "/api/team.billableInfo: cursor is no parameter",
         "/api/team.billableInfo: team_id is no parameter",
