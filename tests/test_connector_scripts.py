@@ -742,6 +742,10 @@ def test_smartsheet(whole: Whole) -> None:
         ("jane.roe@smartsheet.com", "PENDING", False, None),
         ("john.doe@smartsheet.com", "ACTIVE", True, datetime(2026, 1, 15, 18, 32, 47)),
     ]
+    assert whole.query("select seat_type, seat_type_changed_at from landing_smartsheet.users order by email") == [
+        ("GUEST", datetime(2026, 1, 10, 8)),
+        ("MEMBER", datetime(2025, 6, 2, 9, 15, 0, 123456)),
+    ]
 
 
 def test_webex(whole: Whole) -> None:
@@ -1296,7 +1300,7 @@ ACCOUNTS: Mapping[str, list[tuple[Any, ...]]] = {
         ("mo@example.org", "monday.com", "active", "unknown", "Member", datetime(2026, 1, 31, 9), "any_activity")
     ],
     "smartsheet": [
-        ("jane.roe@smartsheet.com", "Smartsheet", "invited", "unknown", None, None, "successful_login"),
+        ("jane.roe@smartsheet.com", "Smartsheet", "invited", "external", None, None, "successful_login"),
         (
             "john.doe@smartsheet.com",
             "Smartsheet",

@@ -7,7 +7,8 @@ How the API behaves:
   both, up to 10,000 at once. How far back they go is not stated;
 - log-ins and log-outs are among the events since June 2026; an event's kind is its object type and action together;
 - who acted is `additionalDetails.emailAddress`; some user ids are Smartsheet's own, and `source` tells programs;
-- users come by page number, with `lastLogin` on request.
+- users come by page number, with `lastLogin` on request. A plan that knows members, provisional members, guests and
+  free contributors says which a user is (`seatType`) and since when; guests are of another company.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ CONNECTOR = Connector(
                 Column("display_name", "$.name"),
                 Column("status", "$.status"),
                 Column("is_licensed", "$.licensedSheetCreator", "bool"),
+                Column("seat_type", "$.seatType"),
+                Column("seat_type_changed_at", "$.seatTypeLastChangedAt", "timestamp"),
                 Column("last_login_at", "$.lastLogin", "timestamp"),
             ),
         ),

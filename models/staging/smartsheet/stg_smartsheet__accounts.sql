@@ -28,7 +28,7 @@ renamed as (
             when status = 'PENDING' then 'invited'
             else 'unknown'
         end as account_status,
-        'unknown' as account_kind,
+        case seat_type when 'GUEST' then 'external' else 'unknown' end as account_kind,
         case when is_licensed then 'Licensed' end as license_name,
         'successful_login' as last_activity_basis,
 
@@ -37,7 +37,7 @@ renamed as (
         has_gone as is_gone,
 
         -- timestamps
-        cast(null as timestamp) as license_assigned_at,
+        case when is_licensed then seat_type_changed_at end as license_assigned_at,
         {{ not_a_sentinel('last_login_at') }} as last_activity_at,
         cast(null as timestamp) as created_at,
         fetched_at,
