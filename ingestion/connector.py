@@ -135,6 +135,7 @@ class Stream:
     paginator: Callable[[], BasePaginator] = SinglePagePaginator
     method: Literal["GET", "POST"] = "GET"
     params: Mapping[str, Any] = field(default_factory=dict)
+    params_if: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # setting -> what it makes of `params`
     settings: Mapping[str, str] = field(default_factory=dict)  # parameter -> name of the connection's setting
     # the same of settings that a connection may do without; of a list, the request once for each of its entries, which
     # key and columns have as a parent's field, empty where there is none

@@ -377,7 +377,10 @@ class _ApiReader(Reader):
     def _requests(self, params: Mapping[str, Any]) -> Iterator[Any]:
         """All pages of one window or listing, of each variant and of each thing that the stream hangs under."""
         stream = self._stream
-        fixed = {name: self._connection.setting(setting) for name, setting in stream.settings.items()}
+        fixed = dict(stream.params)
+        for setting, changed in stream.params_if.items():
+            fixed |= changed if self._connection.settings.get(setting) else {}
+        fixed |= {name: self._connection.setting(setting) for name, setting in stream.settings.items()}
         given = {name: self._connection.settings.get(option) or None for name, option in stream.options.items()}
         options = [
             [(name, value) for value in (values if isinstance(values, list) else [values])]
@@ -391,7 +394,7 @@ class _ApiReader(Reader):
                 below = {**fields, **{name: "" if value is None else str(value) for name, value in option.items()}}
                 chosen = {name: value for name, value in option.items() if value is not None}
                 for variant in stream.variants:
-                    yield from self._read_pages(below, {**stream.params, **fixed, **chosen, **variant, **params})
+                    yield from self._read_pages(below, {**fixed, **chosen, **variant, **params})
 
     def _read_pages(self, fields: Mapping[str, str], params: Mapping[str, Any]) -> Iterator[Any]:
         stream = self._stream

@@ -114,7 +114,8 @@ def _asked_for(connector: Connector, source: str) -> tuple[list[str], list[str]]
         given = {"item", *(stream.parent.fields if stream.parent else ())}
         paths = [stream.base_url + stream.path, stream.parent.path if stream.parent else ""]
         named = {name for path in paths for name in re.findall(r"\{(\w+)\}", path)} - given
-        settings += [*stream.settings.values(), *stream.options.values(), stream.for_each, stream.needs, *named]
+        settings += [*stream.settings.values(), *stream.options.values(), *stream.params_if, *named]
+        settings += [stream.for_each, stream.needs, stream.unless]
     return sorted(set(secrets)), sorted(set(filter(None, settings)))
 
 

@@ -32,12 +32,14 @@ EVENT_STREAMS = {
     "okta": ("system_log",),
     "google_workspace": ("login", "saml", "token"),
     "slack": ("audit_logs",),
+    "microsoft365": ("sign_ins",),
 }
 ACCOUNT_STREAMS = {
     "zoom": ("users",),
     "okta": ("users", "app_users"),
     "google_workspace": ("users", "licenses"),
     "slack": ("users", "billable_info"),
+    "microsoft365": ("users", "licenses", "subscribed_skus"),
 }
 AS_TOLD = {"fct_restatements", "fct_offboarding_findings"}
 Row = dict[str, Any]

@@ -359,6 +359,35 @@ def test_microsoft365(whole: Whole) -> None:
     ]
 
 
+def test_of_a_tenant_without_entra_p1_the_sign_ins_are_not_asked_for(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which are refused, as is the last one of each user."""
+    for name, secret in CLIENT.items():
+        monkeypatch.setenv(f"CONNECTIONS__ACME__{name.upper()}", secret)
+    refused = Answer({"error": {"code": "Authentication_RequestFromNonPremiumTenantOrB2CTenant"}}, 403)
+    user = {"id": "u-1", "userPrincipalName": "adelev@contoso.com", "accountEnabled": True}
+
+    def answer(request: Request) -> Answer:
+        if request.path.endswith("/token"):
+            return TOKEN
+        if "getOffice365" in request.path:
+            return csv("microsoft365", "active_users")[0]
+        wanted = "auditLogs" in request.path or "signInActivity" in request.query.get("$select", "")
+        return refused if wanted else Answer({"value": [user] if "mail" in request.query.get("$select", "") else []})
+
+    with vendor(answer) as server:
+        settings: dict[str, Any] = {"tenant_id": "t"}
+        connection = Connection("acme", "acme", "microsoft365", server.url, NOW - timedelta(hours=1), settings)
+        assert set(lake.extract(connectors()["microsoft365"], connection).failures) == {
+            ("acme", "sign_ins"),
+            ("acme", "users"),
+        }
+        settings["without_sign_ins"] = True
+        assert not lake.extract(connectors()["microsoft365"], connection, NOW + timedelta(hours=1)).failures
+    assert lake.query("select account_id, is_enabled from landing_microsoft365.users") == [("u-1", True)]
+
+
 def test_an_error_page_instead_of_a_csv_report_empties_no_listing(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONNECTIONS__ACME__CLIENT_ID", "an-app")
     monkeypatch.setenv("CONNECTIONS__ACME__CLIENT_SECRET", "s3cret")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
 import pytest
 
+from tests.flow_support import PROJECT
 from tests.models_support import (
     GOOGLE,
     PLAN,
@@ -353,6 +355,34 @@ def test_accounts_of_a_connection_that_has_ended_are_no_seats_no_saving_and_no_o
     assert on_duckdb.rows("analytics.offboarded_access", *found) == finding
     assert on_duckdb.rows("analytics.fct_offboarding_findings", "person_id", "closed_at") == [("ann", None)]
     assert on_duckdb.rows("analytics.dim_accounts", "account_key", "person_id") == owners
+
+
+@pytest.mark.parametrize(("signed_in_at", "state"), [("2026-01-12 09:00", "idle"), (None, "unknown")])
+def test_a_tenant_that_is_told_of_no_sign_in_has_no_idle_seats(
+    on_duckdb: Warehouse, signed_in_at: str | None, state: str
+) -> None:
+    """Microsoft 365 tells tenants without Entra P1 of none; told of ann's, it would have told of bo's."""
+    whole, at = replace(on_duckdb, project=PROJECT), "2026-01-20 12:00"
+    told = {"connection_id": "acme-m365", "org_id": "acme", "fetched_at": utc(at), "is_complete_listing": True}
+    told |= {"is_gone": False, "payload": "{}"}
+    users = [
+        {**told, "record_id": name, "account_id": name, "email": f"{name}@acme.com", "is_enabled": True}
+        for name in ("ann", "bo")
+    ]
+    users[0]["last_successful_login_at"] = utc(signed_in_at) if signed_in_at else None
+    listings = ("users", "licenses", "subscribed_skus")
+    tables = {
+        "users": [{**user, "created_at": utc("2025-06-01")} for user in users],
+        "licenses": [{**told, "record_id": name, "account_id": name, "sku_id": "e3"} for name in ("ann", "bo")],
+        "subscribed_skus": [{**told, "record_id": "e3", "sku_id": "e3", "sku_name": "SPE_E3"}],
+    }
+    for day in (at, "2026-01-22 12:00"):
+        log = fetches("microsoft365", "acme-m365", "acme", start=START, at=day, streams=listings)
+        whole.land("microsoft365", day, {**(tables if day == at else {}), "fetch_log": log})
+    product(whole, "p", contract("acme", "microsoft_365", "SPE_E3", 2, "30.00"))
+    whole.build(of="license_seats")
+    seats = dict(whole.rows("analytics.license_seats", "account_id", "seat_state"))
+    assert seats == {"ann": "active" if signed_in_at else "unknown", "bo": state}
 
 
 def test_who_may_have_used_it_on_days_that_nobody_told_of_is_not_called_idle(on_duckdb: Warehouse) -> None:

@@ -2,7 +2,9 @@
 
 An app registration with the application permissions `AuditLog.Read.All`, `Directory.Read.All`,
 `Organization.Read.All` and `Reports.Read.All`; the setting `tenant_id`. Sign-ins also see the use of every app behind
-Entra. Sign-ins, and the last sign-in of users, are of tenants with Entra ID P1 or more: others are refused.
+Entra. Sign-ins, and the last sign-in of users, are of tenants with Entra ID P1 or more: others are refused, and say
+`without_sign_ins = true` in the settings. The use of their licences is unknown; the usage report tells the last use of
+Outlook, OneDrive, SharePoint, Teams and Viva Engage.
 How the API behaves:
 - sign-ins come newest first, 1,000 a page, with a next link whose token can neither be kept nor read deep: windows
   are short. How long they are kept is the tenant's choice, 30 days with most plans;
@@ -25,7 +27,7 @@ from dlt.sources.helpers.rest_client.paginators import BasePaginator, JSONLinkPa
 from ingestion.connections import Connection
 from ingestion.connector import Column, Connector, Key, Lateness, Stream, Window
 
-_USER = "id,userPrincipalName,mail,displayName,accountEnabled,userType,createdDateTime,signInActivity"
+_USER = "id,userPrincipalName,mail,displayName,accountEnabled,userType,createdDateTime"
 _PRODUCTS = ("Exchange", "OneDrive", "SharePoint", "Yammer", "Teams")
 
 
@@ -52,6 +54,7 @@ CONNECTOR = Connector(
             name="sign_ins",
             kind="events",
             path="/v1.0/auditLogs/signIns",
+            unless="without_sign_ins",
             records="value",
             paginator=_pages,
             params={"$top": 1000},
@@ -85,7 +88,8 @@ CONNECTOR = Connector(
             path="/v1.0/users",
             records="value",
             paginator=_pages,
-            params={"$select": _USER, "$top": 500},
+            params={"$select": f"{_USER},signInActivity", "$top": 500},
+            params_if={"without_sign_ins": {"$select": _USER}},
             key=Key(("$.id",)),
             columns=(
                 Column("account_id", "$.id"),

@@ -45,6 +45,15 @@ licensed as (
     {{ with_licenses('users', 'held_licenses', 'accounts.account_id = licenses.account_id') }}
 ),
 
+-- a tenant that is told of nobody's sign-in is told of none: that is not to say that nobody ever signed in
+tenants_with_sign_ins as (
+
+    select distinct connection_id
+    from users
+    where valid_to is null and not has_gone and coalesce(last_login_attempt_at, last_successful_login_at) is not null
+
+),
+
 users_renamed as (
 
     select
@@ -68,7 +77,10 @@ users_renamed as (
         end as account_status,
         case when user_type = 'Guest' then 'external' else 'unknown' end as account_kind,
         license_name,
-        'successful_login' as last_activity_basis,
+        case
+            when connection_id in (select tenants_with_sign_ins.connection_id from tenants_with_sign_ins)
+                then 'successful_login'
+        end as last_activity_basis,
 
         -- booleans
         is_complete_listing,
