@@ -110,6 +110,7 @@ def small_pages(connector: Connector) -> Connector:
         replace(
             stream,
             unless="",
+            params_if={},
             paginator=_shrunk(stream.paginator),
             parent=stream.parent and replace(stream.parent, paginator=_shrunk(stream.parent.paginator)),
         )
